@@ -9,8 +9,12 @@ namespace ashlar::nbd {
 
 namespace {
 
-std::string_view as_text(Bytes bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
-Bytes as_bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
+std::string_view as_text(Bytes bytes) {
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+Bytes as_bytes(std::string_view text) {
+    return std::as_bytes(std::span(text));
+}
 
 template <class T>
 void append_be(std::vector<std::byte>& out, T value) {
@@ -19,7 +23,9 @@ void append_be(std::vector<std::byte>& out, T value) {
     store_be<T>(out.data() + at, value);
 }
 
-void append(std::vector<std::byte>& out, Bytes bytes) { out.insert(out.end(), bytes.begin(), bytes.end()); }
+void append(std::vector<std::byte>& out, Bytes bytes) {
+    out.insert(out.end(), bytes.begin(), bytes.end());
+}
 
 std::unexpected<OptionError> invalid(std::string message) {
     return std::unexpected(OptionError{kRepErrInvalid, std::move(message)});
@@ -45,8 +51,8 @@ public:
         if (*length > kMaxString)
             return invalid(fmt::format("{}: {} bytes exceed the limit of {}", what, *length, kMaxString));
         if (*length > rest_.size())
-            return invalid(fmt::format("{}: {} bytes exceed what is left of the option ({})", what, *length,
-                                       rest_.size()));
+            return invalid(
+                fmt::format("{}: {} bytes exceed what is left of the option ({})", what, *length, rest_.size()));
         std::string_view text = as_text(rest_.first(*length));
         if (!is_valid_string(text))
             return invalid(fmt::format("{}: is not valid UTF-8 without NUL", what));
@@ -167,8 +173,8 @@ OptionResult<MetaContextRequest> parse_meta_context_request(Bytes data) {
     if (!count)
         return invalid("the option ends before the number of queries");
     if (*count > fields.rest().size() / sizeof(uint32_t))
-        return invalid(fmt::format("{} queries do not fit in the {} bytes left of the option", *count,
-                                   fields.rest().size()));
+        return invalid(
+            fmt::format("{} queries do not fit in the {} bytes left of the option", *count, fields.rest().size()));
     if (*count > kMaxQueries)
         return std::unexpected(
             OptionError{kRepErrTooBig, fmt::format("{} queries exceed the limit of {}", *count, kMaxQueries)});
@@ -311,36 +317,60 @@ std::optional<InfoReply> parse_info_reply(Bytes data) {
 
 std::string_view option_name(uint32_t option) {
     switch (option) {
-        case kOptExportName: return "NBD_OPT_EXPORT_NAME";
-        case kOptAbort: return "NBD_OPT_ABORT";
-        case kOptList: return "NBD_OPT_LIST";
-        case kOptStartTls: return "NBD_OPT_STARTTLS";
-        case kOptInfo: return "NBD_OPT_INFO";
-        case kOptGo: return "NBD_OPT_GO";
-        case kOptStructuredReply: return "NBD_OPT_STRUCTURED_REPLY";
-        case kOptListMetaContext: return "NBD_OPT_LIST_META_CONTEXT";
-        case kOptSetMetaContext: return "NBD_OPT_SET_META_CONTEXT";
-        case kOptExtendedHeaders: return "NBD_OPT_EXTENDED_HEADERS";
+        case kOptExportName:
+            return "NBD_OPT_EXPORT_NAME";
+        case kOptAbort:
+            return "NBD_OPT_ABORT";
+        case kOptList:
+            return "NBD_OPT_LIST";
+        case kOptStartTls:
+            return "NBD_OPT_STARTTLS";
+        case kOptInfo:
+            return "NBD_OPT_INFO";
+        case kOptGo:
+            return "NBD_OPT_GO";
+        case kOptStructuredReply:
+            return "NBD_OPT_STRUCTURED_REPLY";
+        case kOptListMetaContext:
+            return "NBD_OPT_LIST_META_CONTEXT";
+        case kOptSetMetaContext:
+            return "NBD_OPT_SET_META_CONTEXT";
+        case kOptExtendedHeaders:
+            return "NBD_OPT_EXTENDED_HEADERS";
     }
     return "unknown option";
 }
 
 std::string_view option_reply_name(uint32_t type) {
     switch (type) {
-        case kRepAck: return "NBD_REP_ACK";
-        case kRepServer: return "NBD_REP_SERVER";
-        case kRepInfo: return "NBD_REP_INFO";
-        case kRepMetaContext: return "NBD_REP_META_CONTEXT";
-        case kRepErrUnsup: return "NBD_REP_ERR_UNSUP";
-        case kRepErrPolicy: return "NBD_REP_ERR_POLICY";
-        case kRepErrInvalid: return "NBD_REP_ERR_INVALID";
-        case kRepErrPlatform: return "NBD_REP_ERR_PLATFORM";
-        case kRepErrTlsReqd: return "NBD_REP_ERR_TLS_REQD";
-        case kRepErrUnknown: return "NBD_REP_ERR_UNKNOWN";
-        case kRepErrShutdown: return "NBD_REP_ERR_SHUTDOWN";
-        case kRepErrBlockSizeReqd: return "NBD_REP_ERR_BLOCK_SIZE_REQD";
-        case kRepErrTooBig: return "NBD_REP_ERR_TOO_BIG";
-        case kRepErrExtHeaderReqd: return "NBD_REP_ERR_EXT_HEADER_REQD";
+        case kRepAck:
+            return "NBD_REP_ACK";
+        case kRepServer:
+            return "NBD_REP_SERVER";
+        case kRepInfo:
+            return "NBD_REP_INFO";
+        case kRepMetaContext:
+            return "NBD_REP_META_CONTEXT";
+        case kRepErrUnsup:
+            return "NBD_REP_ERR_UNSUP";
+        case kRepErrPolicy:
+            return "NBD_REP_ERR_POLICY";
+        case kRepErrInvalid:
+            return "NBD_REP_ERR_INVALID";
+        case kRepErrPlatform:
+            return "NBD_REP_ERR_PLATFORM";
+        case kRepErrTlsReqd:
+            return "NBD_REP_ERR_TLS_REQD";
+        case kRepErrUnknown:
+            return "NBD_REP_ERR_UNKNOWN";
+        case kRepErrShutdown:
+            return "NBD_REP_ERR_SHUTDOWN";
+        case kRepErrBlockSizeReqd:
+            return "NBD_REP_ERR_BLOCK_SIZE_REQD";
+        case kRepErrTooBig:
+            return "NBD_REP_ERR_TOO_BIG";
+        case kRepErrExtHeaderReqd:
+            return "NBD_REP_ERR_EXT_HEADER_REQD";
     }
     return "unknown reply";
 }

@@ -96,8 +96,8 @@ size_t build_block_status(std::byte* out, const Reply& reply, uint16_t flags, ui
     bool extended = reply.style == HeaderStyle::Extended;
     size_t total = block_status_size(reply.style, extents.size());
     size_t header = extended ? kExtendedChunkSize : kStructuredChunkSize;
-    size_t size = build_chunk_header(out, reply, flags, extended ? kChunkBlockStatusExt : kChunkBlockStatus,
-                                     total - header);
+    size_t size =
+        build_chunk_header(out, reply, flags, extended ? kChunkBlockStatusExt : kChunkBlockStatus, total - header);
     store_be<uint32_t>(out + size, context_id);
     size += 4;
     if (extended) {
@@ -120,41 +120,59 @@ size_t build_block_status(std::byte* out, const Reply& reply, uint16_t flags, ui
 
 ErrorValue error_from_errno(int code, bool fast_zero) {
     switch (code) {
-        case 0: return kSuccess;
+        case 0:
+            return kSuccess;
         case EPERM:
         case EACCES:
-        case EROFS: return kEPerm;
-        case ENOMEM: return kENoMem;
+        case EROFS:
+            return kEPerm;
+        case ENOMEM:
+            return kENoMem;
         case ENOSPC:
         case EDQUOT:
-        case EFBIG: return kENoSpc;
+        case EFBIG:
+            return kENoSpc;
         case EINVAL:
-        case EOVERFLOW: return kEInval;
-        case ENOTSUP: return fast_zero ? kENotSup : kEInval;
-        case ESHUTDOWN: return kEShutdown;
+        case EOVERFLOW:
+            return kEInval;
+        case ENOTSUP:
+            return fast_zero ? kENotSup : kEInval;
+        case ESHUTDOWN:
+            return kEShutdown;
     }
     return kEIo;
 }
 
 int errno_from_error(uint32_t error) {
     switch (error) {
-        case kSuccess: return 0;
-        case kEPerm: return EPERM;
-        case kEIo: return EIO;
-        case kENoMem: return ENOMEM;
-        case kENoSpc: return ENOSPC;
-        case kEOverflow: return EOVERFLOW;
-        case kENotSup: return ENOTSUP;
-        case kEShutdown: return ESHUTDOWN;
+        case kSuccess:
+            return 0;
+        case kEPerm:
+            return EPERM;
+        case kEIo:
+            return EIO;
+        case kENoMem:
+            return ENOMEM;
+        case kENoSpc:
+            return ENOSPC;
+        case kEOverflow:
+            return EOVERFLOW;
+        case kENotSup:
+            return ENOTSUP;
+        case kEShutdown:
+            return ESHUTDOWN;
     }
     return EINVAL;
 }
 
 size_t reply_header_size(std::span<const std::byte, 4> magic, HeaderStyle style) {
     switch (load_be<uint32_t>(magic.data())) {
-        case kSimpleReplyMagic: return style == HeaderStyle::Extended ? 0 : kSimpleReplySize;
-        case kStructuredReplyMagic: return style == HeaderStyle::Structured ? kStructuredChunkSize : 0;
-        case kExtendedReplyMagic: return style == HeaderStyle::Extended ? kExtendedChunkSize : 0;
+        case kSimpleReplyMagic:
+            return style == HeaderStyle::Extended ? 0 : kSimpleReplySize;
+        case kStructuredReplyMagic:
+            return style == HeaderStyle::Structured ? kStructuredChunkSize : 0;
+        case kExtendedReplyMagic:
+            return style == HeaderStyle::Extended ? kExtendedChunkSize : 0;
     }
     return 0;
 }

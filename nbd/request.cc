@@ -34,7 +34,9 @@ uint16_t allowed_flags(const Request& request, const ExportLimits& limits) {
     return allowed;
 }
 
-bool is_write(uint16_t type) { return type == kCmdWrite || type == kCmdTrim || type == kCmdWriteZeroes; }
+bool is_write(uint16_t type) {
+    return type == kCmdWrite || type == kCmdTrim || type == kCmdWriteZeroes;
+}
 
 // Range, alignment and size of the request's effect; for BLOCK_STATUS with a payload the caller put the effect length
 // in place of the payload's.

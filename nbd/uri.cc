@@ -91,10 +91,13 @@ bool is_uri(std::string_view text) {
 Result<Uri> parse_uri(std::string_view text) {
     std::string_view scheme = scheme_of(text);
     if (!is_uri(text))
-        return fail("{}: is not an NBD URI (expected nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH)", text);
+        return fail("{}: is not an NBD URI (expected nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH)",
+                    text);
     if (scheme.starts_with("nbds"))
-        return std::unexpected(fail("{}: TLS is not supported yet", text).error().with_hint(
-            "Use 'nbd" + std::string(scheme.substr(4)) + "://' on a network that you trust."));
+        return std::unexpected(
+            fail("{}: TLS is not supported yet", text)
+                .error()
+                .with_hint("Use 'nbd" + std::string(scheme.substr(4)) + "://' on a network that you trust."));
     if (text.contains('\0'))
         return fail("an NBD URI must not contain NUL");
 

@@ -133,7 +133,7 @@ struct InfoReply {
 };
 [[nodiscard]] std::optional<InfoReply> parse_info_reply(Bytes data);  // nullopt: malformed
 
-[[nodiscard]] std::string_view option_name(uint32_t option);       // "NBD_OPT_GO", for messages
-[[nodiscard]] std::string_view option_reply_name(uint32_t type);   // "NBD_REP_ERR_UNSUP"
+[[nodiscard]] std::string_view option_name(uint32_t option);      // "NBD_OPT_GO", for messages
+[[nodiscard]] std::string_view option_reply_name(uint32_t type);  // "NBD_REP_ERR_UNSUP"
 
 }  // namespace ashlar::nbd

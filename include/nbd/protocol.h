@@ -1,8 +1,8 @@
 // The constants of the NBD protocol, named as in its specification (proto.md, "Values").
 //
-// The functions over bytes are in handshake.h, request.h and reply.h: parsing (bytes to a value or an error), validation
-// (a value against an export) and building (a value to bytes) are pure and separate. All integers on the wire are
-// big-endian.
+// The functions over bytes are in handshake.h, request.h and reply.h: parsing (bytes to a value or an error),
+// validation (a value against an export) and building (a value to bytes) are pure and separate. All integers on the
+// wire are big-endian.
 #pragma once
 
 #include <cstddef>

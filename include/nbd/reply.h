@@ -31,12 +31,12 @@ struct Reply {
 [[nodiscard]] size_t build_chunk_header(std::byte* out, const Reply& reply, uint16_t flags, uint16_t type,
                                         uint64_t payload_length);
 
-// Success without payload: a simple reply, or in the extended style a final chunk of type NONE. (In the structured style
-// a simple reply is allowed for every command but READ, and shorter; `is_read` says which it is.)
+// Success without payload: a simple reply, or in the extended style a final chunk of type NONE. (In the structured
+// style a simple reply is allowed for every command but READ, and shorter; `is_read` says which it is.)
 [[nodiscard]] size_t build_success(std::byte* out, const Reply& reply, bool is_read);
 
-// The header of `length` bytes of read data at `offset`, which follow on the wire: a successful simple reply, or a chunk
-// OFFSET_DATA. In the simple style `flags` has no meaning and the data is all that was asked for.
+// The header of `length` bytes of read data at `offset`, which follow on the wire: a successful simple reply, or a
+// chunk OFFSET_DATA. In the simple style `flags` has no meaning and the data is all that was asked for.
 [[nodiscard]] size_t build_data_header(std::byte* out, const Reply& reply, uint16_t flags, uint64_t offset,
                                        uint32_t length);
 // A chunk OFFSET_HOLE; not for the simple style.

@@ -43,16 +43,16 @@ void build_request(std::byte* out, const Request& request, HeaderStyle style);
 // What validation needs to know of the connection and its export.
 struct ExportLimits {
     uint64_t size = 0;
-    uint16_t flags = kHasFlags;    // transmission flags as sent to this client
-    uint32_t min_block = 1;        // a power of two; what this client agreed to, else 1
+    uint16_t flags = kHasFlags;  // transmission flags as sent to this client
+    uint32_t min_block = 1;      // a power of two; what this client agreed to, else 1
     uint32_t max_payload = kMaxPayload;
     HeaderStyle style = HeaderStyle::Simple;
     bool has_meta_contexts = false;
 };
 
 struct Refusal {
-    ErrorValue error = kSuccess;     // kSuccess: the request may be carried out
-    const char* message = nullptr;   // for the client's user
+    ErrorValue error = kSuccess;    // kSuccess: the request may be carried out
+    const char* message = nullptr;  // for the client's user
     explicit operator bool() const { return error != kSuccess; }
 };
 [[nodiscard]] Refusal validate(const Request& request, const ExportLimits& limits);

@@ -1,4 +1,5 @@
-// NBD URIs (uri.md of the NBD project): nbd://HOST:PORT/EXPORT, nbd+unix:///EXPORT?socket=PATH, nbd+vsock://CID:PORT/EXPORT.
+// NBD URIs (uri.md of the NBD project): nbd://HOST:PORT/EXPORT, nbd+unix:///EXPORT?socket=PATH,
+// nbd+vsock://CID:PORT/EXPORT.
 //
 // Values and pure functions. The TLS schemes (nbds, …) are recognised and refused until TLS is there.
 #pragma once

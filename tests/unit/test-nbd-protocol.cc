@@ -12,9 +12,13 @@ using namespace ashlar::nbd;
 
 namespace {
 
-Bytes bytes_of(std::string_view text) { return std::as_bytes(std::span(text)); }
+Bytes bytes_of(std::string_view text) {
+    return std::as_bytes(std::span(text));
+}
 
-std::string_view text_of(Bytes bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+std::string_view text_of(Bytes bytes) {
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
 std::vector<std::byte> be32(uint32_t value) {
     std::vector<std::byte> out(4);
@@ -203,8 +207,8 @@ constexpr uint64_t kSize = 1 << 20;
 
 ExportLimits writable() {
     return {.size = kSize,
-            .flags = kHasFlags | kSendFlush | kSendFua | kSendTrim | kSendWriteZeroes | kSendDf | kSendCache |
-                     kSendFastZero,
+            .flags =
+                kHasFlags | kSendFlush | kSendFua | kSendTrim | kSendWriteZeroes | kSendDf | kSendCache | kSendFastZero,
             .style = HeaderStyle::Structured,
             .has_meta_contexts = true};
 }
@@ -422,9 +426,9 @@ void test_block_status() {
         Extent empty[] = {{0, 1}};
         n = build_block_status(out.data(), {style, 42, 0}, 0, 3, empty);
         payload = Bytes(out).first(n);
-        g_assert_false(parse_block_status_reply(payload.subspan(reply_header_size(payload.first<4>(), style)),
-                                                header.type)
-                           .has_value());
+        g_assert_false(
+            parse_block_status_reply(payload.subspan(reply_header_size(payload.first<4>(), style)), header.type)
+                .has_value());
     }
 }
 
