@@ -1,0 +1,156 @@
+// AioContext: one event loop. Coroutines, timers, bottom halves and I/O of a context run in the one thread that runs
+// it.
+//
+// Made, run and destroyed by one thread (the main thread, or an IOThread's); destroyed when nothing in it is pending.
+// From other threads only schedule(), and what is built on it (BottomHalf, waking a coroutine, TaskScope::spawn_on),
+// may be called. A coroutine is resumed in the context where it was suspended; `co_await switch_to(context)` moves it.
+//
+// The engine is io_uring where the kernel allows it, else epoll: probed once, with one message (docs/devel/runtime.md).
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <thread>
+
+#include "util/error.h"
+#include "util/io_op.h"
+#include "util/runnable.h"
+#include "util/task.h"
+#include "util/timer.h"
+
+typedef struct _GSource GSource;
+
+namespace ashlar {
+
+class Engine;
+class LinuxAio;
+class TimerHeap;
+
+class AioContext {
+public:
+    enum class EngineKind : uint8_t { Auto, IoUring, Epoll };
+
+    // Adaptive polling: before sleeping the loop spins for up to this long if that paid off lately (0: never).
+    static constexpr int64_t kDefaultPollMaxNs = 32'000;
+
+    static Result<std::unique_ptr<AioContext>> create(EngineKind kind = EngineKind::Auto);
+    ~AioContext();
+    AioContext(const AioContext&) = delete;
+
+    // The context whose loop the calling thread is in, or that it made first; null in a thread that has none.
+    static AioContext* current();
+
+    // --- running it (own thread) ---
+    // One turn: whatever is ready; if nothing is and `may_block`, waits for something. True if anything was done.
+    bool poll(bool may_block);
+    void run();   // polls until stop()
+    void stop();  // any thread
+
+    // The context as a source of the default GMainContext; the caller holds the reference, and the loop then belongs
+    // to GLib: nobody calls run() or poll() while g_main_context_iteration does, but sync_wait() may be used between.
+    GSource* make_gsource();
+
+    // --- scheduling (any thread) ---
+    // Runs `r` in a later turn, in FIFO order of scheduling by one thread.
+    void schedule(Runnable& r);
+
+    // --- I/O (own thread) ---
+    void submit(IoOp& op);
+    void cancel(IoOp& op);
+    bool has_uring() const { return kind_ == EngineKind::IoUring; }
+    LinuxAio& linux_aio();  // made at first use
+
+    EngineKind engine_kind() const { return kind_; }
+    void set_poll_max_ns(int64_t ns) { poll_max_ns_.store(ns, std::memory_order_relaxed); }  // any thread
+    int64_t poll_max_ns() const { return poll_max_ns_.load(std::memory_order_relaxed); }
+    bool in_own_thread() const { return thread_ == std::this_thread::get_id(); }
+    bool in_poll() const { return depth_ > 0; }
+
+private:
+    friend class Timer;
+    friend struct AioSource;
+
+    AioContext(std::unique_ptr<Engine> engine, EngineKind kind);
+    bool run_ready();
+    void take_remote();
+    bool run_timers();
+    bool something_ready() const;
+    bool spin();
+    bool prepare_sleep();
+    void slept(int64_t ns);
+
+    std::unique_ptr<Engine> engine_;
+    EngineKind kind_;
+    Runnable* ready_head_ = nullptr;
+    Runnable** ready_tail_ = &ready_head_;
+    std::unique_ptr<TimerHeap> timers_;
+    std::unique_ptr<LinuxAio> linux_aio_;
+    int64_t poll_ns_ = 0;  // how long spin() spins now
+    std::thread::id thread_ = std::this_thread::get_id();
+    unsigned depth_ = 0;  // of poll()
+
+    // Shared with other threads.
+    alignas(64) std::atomic<Runnable*> remote_{nullptr};  // LIFO
+    std::atomic<bool> asleep_{false};
+    std::atomic<bool> stopping_{false};
+    std::atomic<int64_t> poll_max_ns_{kDefaultPollMaxNs};
+};
+
+// Resumes the awaiting coroutine in `context`; no-op if it is there already.
+struct SwitchTo : Resumption {
+    AioContext& context;
+
+    explicit SwitchTo(AioContext& c) : context(c) {}
+    bool await_ready() const { return AioContext::current() == &context; }
+    void await_suspend(std::coroutine_handle<> h) {
+        coroutine = h;
+        context.schedule(*this);
+    }
+    void await_resume() const noexcept {}
+};
+inline SwitchTo switch_to(AioContext& context) {
+    return SwitchTo(context);
+}
+
+// Lets everything else that is ready in this context run first.
+struct Yield : Resumption {
+    bool await_ready() const noexcept { return false; }
+    void await_suspend(std::coroutine_handle<> h) {
+        coroutine = h;
+        AioContext::current()->schedule(*this);
+    }
+    void await_resume() const noexcept {}
+};
+inline Yield co_yield_now() {
+    return {};
+}
+
+// A function to be run soon, once for any number of schedule() before it runs. Owned and destroyed by the context's
+// thread; schedule() from any thread. A destroyed bottom half does not run.
+class BottomHalf {
+public:
+    BottomHalf(AioContext& context, void (*fn)(void*), void* argument);
+    ~BottomHalf();
+    BottomHalf(const BottomHalf&) = delete;
+    void schedule();
+
+private:
+    struct Node;
+    Node* node_;
+};
+
+// What a coroutine that waits for other coroutines embeds: remembers where it is to be resumed.
+class CoWaiter : public Resumption {
+public:
+    void prepare(std::coroutine_handle<> h) {
+        coroutine = h;
+        home_ = AioContext::current();
+    }
+    void wake() { home_->schedule(*this); }  // any thread, once; the waiter may be gone on return
+
+private:
+    AioContext* home_ = nullptr;
+};
+
+}  // namespace ashlar

@@ -1,0 +1,68 @@
+#include "util/file_io.h"
+
+#include <fcntl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+
+#include "util/linux_aio.h"
+
+namespace ashlar {
+
+int perform_blocking(const IoOp& op) {
+    ssize_t ret;
+    do {
+        switch (op.kind) {
+            case IoOp::Kind::ReadV:
+                ret = preadv2(op.fd, op.iov, static_cast<int>(op.iovcnt), op.offset, static_cast<int>(op.rw_flags));
+                break;
+            case IoOp::Kind::WriteV:
+                ret = pwritev2(op.fd, op.iov, static_cast<int>(op.iovcnt), op.offset, static_cast<int>(op.rw_flags));
+                break;
+            case IoOp::Kind::Fsync:
+                ret = op.rw_flags ? fdatasync(op.fd) : fsync(op.fd);
+                break;
+            case IoOp::Kind::Fallocate:
+                ret = fallocate(op.fd, static_cast<int>(op.rw_flags), op.offset, op.length);
+                break;
+            default:
+                std::abort();  // not a file operation
+        }
+    } while (ret < 0 && errno == EINTR);
+    return ret < 0 ? -errno : static_cast<int>(ret);
+}
+
+Result<> check_aio_mode(AioMode mode, bool direct) {
+    if (mode == AioMode::Native && !direct)
+        return fail("aio=native was specified, but it requires cache.direct=on, which was not specified.");
+    if (mode == AioMode::IoUring && !AioContext::current()->has_uring())
+        return fail("aio=io_uring was specified, but is not available on this system: use aio=threads");
+    return {};
+}
+
+void FileOp::await_suspend(std::coroutine_handle<> h) {
+    job_.prepare(h);
+    done = [](IoOp& op, int result) {
+        auto& self = static_cast<FileOp&>(op);
+        self.result_ = result;
+        self.job_.coroutine.resume();
+    };
+    AioContext& context = *AioContext::current();
+    // Linux AIO has no form of fallocate, and the ring may be missing in this context alone.
+    if (mode_ == AioMode::Native && kind != Kind::Fallocate) {
+        context.linux_aio().submit(*this);
+    } else if (mode_ != AioMode::Threads && context.has_uring()) {
+        context.submit(*this);
+    } else {
+        job_.op = this;
+        job_.work = [](ThreadPool::Job& job) {
+            FileOp& op = *static_cast<Job&>(job).op;
+            op.result_ = perform_blocking(op);
+        };
+        ThreadPool::instance().submit(job_);
+    }
+}
+
+}  // namespace ashlar
