@@ -7,8 +7,8 @@ GAP = 28
 COLUMN = (WIDTH - 2 * MARGIN - GAP) // 2
 ROW = 21
 BAR = 13
-LABEL = 122             # width of the servers' names
-FIGURES = 132           # width of the numbers on the right
+LABEL = 132             # width of the servers' names
+FIGURES = 124           # width of the numbers on the right
 PANEL_HEAD = 44
 
 INK, FAINT, RULE, PAPER = '#1f2933', '#66727f', '#d9dee3', '#ffffff'
@@ -23,10 +23,10 @@ def text(x, y, content, size=12, colour=INK, anchor='start', weight='normal'):
 def panel(x, y, result, number, ours, ceiling):
     parts = [text(x, y + 14, result['title'], 13, weight='600')]
     better = 'lower is better' if result['lower_is_better'] else 'higher is better'
-    parts.append(text(x, y + 31, f'{result["unit"]}, {better}', 11, FAINT))
+    parts.append(text(x, y + 31, f'{result["unit"]}, {better}; server CPU time for each request', 11, FAINT))
     right = x + COLUMN
-    parts.append(text(right - 62, y + 31, result['unit'], 11, FAINT, 'end'))
-    parts.append(text(right, y + 31, 'CPU µs/req', 11, FAINT, 'end'))
+    parts.append(text(right - 56, y + 31, result['unit'], 11, FAINT, 'end'))
+    parts.append(text(right, y + 31, 'CPU µs', 11, FAINT, 'end'))
     left, room = x + LABEL, COLUMN - LABEL - FIGURES
     top = max(f['value'] for f in result['servers'].values())
     for i, (server, f) in enumerate(result['servers'].items()):
@@ -42,7 +42,7 @@ def panel(x, y, result, number, ours, ceiling):
         if high - low > 1:      # the range over the rounds
             parts.append(f'<path d="M{low:.1f} {row + BAR / 2}H{min(high, left + room + 6):.1f}" stroke="{INK}" '
                          f'stroke-opacity="0.45" stroke-width="1.2"/>')
-        parts.append(text(right - 62, base, number(f['value'], result['unit']), 12, INK, 'end', weight))
+        parts.append(text(right - 56, base, number(f['value'], result['unit']), 12, INK, 'end', weight))
         parts.append(text(right, base, number(f['server_us']), 12, FAINT, 'end', weight))
     parts.append(f'<path d="M{left} {y + PANEL_HEAD - 4}V{y + PANEL_HEAD + len(result["servers"]) * ROW - 4}" '
                  f'stroke="{RULE}"/>')
