@@ -167,7 +167,7 @@ Result<Keyval> parse_keyval_flat(std::string_view text, KeyvalSyntax syntax) {
             continue;
         }
         std::string word = take_until_comma(text, first && !syntax.implied_key.empty());
-        if (word == "help" || word == "?")
+        if (is_help_request(word))
             result.help = true;
         else if (first && !syntax.implied_key.empty())
             result.options[std::string(syntax.implied_key)] = word;

@@ -23,6 +23,11 @@ struct Keyval {
     bool help = false;                // there was a `help` or `?` without '='
 };
 
+// Whether the whole argument asks for help: `-trace help`.
+inline bool is_help_request(std::string_view text) {
+    return text == "help" || text == "?";
+}
+
 // The items as one flat object of strings, dots in the keys and all: for sets of options that are split between several
 // owners, `-drive` above all.
 Result<Keyval> parse_keyval_flat(std::string_view text, KeyvalSyntax syntax = {});
