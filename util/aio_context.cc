@@ -8,8 +8,10 @@
 
 #include "util/engine.h"
 #include "util/linux_aio.h"
+#include "util/report.h"
 #include "util/sync_wait.h"
 #include "util/timer_heap.h"
+#include "util/trace.h"
 
 namespace ashlar {
 
@@ -41,9 +43,7 @@ Result<std::unique_ptr<AioContext>> AioContext::create(EngineKind kind) {
         if (kind == EngineKind::IoUring)
             return std::unexpected(std::move(engine.error()));
         static std::once_flag said;
-        std::call_once(said, [&] {
-            std::fprintf(stderr, "ashlar: %s; using epoll and threads instead\n", engine.error().message.c_str());
-        });
+        std::call_once(said, [&] { info_report("{}; using epoll and threads instead", engine.error().message); });
     }
     auto engine = make_epoll_engine();
     if (!engine)
@@ -55,6 +55,7 @@ AioContext::AioContext(std::unique_ptr<Engine> engine, EngineKind kind)
     : engine_(std::move(engine)), kind_(kind), timers_(std::make_unique<TimerHeap>()) {
     if (!current_context)
         current_context = this;
+    trace_aio_context(this, kind == EngineKind::IoUring ? "io_uring" : "epoll");
 }
 
 AioContext::~AioContext() {

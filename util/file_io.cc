@@ -8,6 +8,7 @@
 #include <cstdlib>
 
 #include "util/linux_aio.h"
+#include "util/trace.h"
 
 namespace ashlar {
 
@@ -49,6 +50,7 @@ void FileOp::await_suspend(std::coroutine_handle<> h) {
         self.result_ = result;
         self.job_.coroutine.resume();
     };
+    trace_file_io(this, static_cast<unsigned>(kind), fd, offset);
     AioContext& context = *AioContext::current();
     // Linux AIO has no form of fallocate, and the ring may be missing in this context alone.
     if (mode_ == AioMode::Native && kind != Kind::Fallocate) {

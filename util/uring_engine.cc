@@ -9,6 +9,7 @@
 
 #include "util/engine.h"
 #include "util/timer.h"
+#include "util/trace.h"
 #include "util/unique_fd.h"
 
 namespace ashlar {
@@ -256,6 +257,7 @@ void UringEngine::drain_backlog() {
 }
 
 void UringEngine::enter(int64_t deadline_ns) {
+    trace_uring_enter(this, io_uring_sq_ready(&ring_));
     if (deadline_ns == 0) {
         if (io_uring_sq_ready(&ring_) || (IO_URING_READ_ONCE(*ring_.sq.kflags) & kKernelWantsEntry))
             io_uring_submit_and_get_events(&ring_);
@@ -274,6 +276,8 @@ void UringEngine::enter(int64_t deadline_ns) {
 // Completes what the completion queue holds now; what that brings forth waits for the next call.
 bool UringEngine::reap() {
     unsigned ready = io_uring_cq_ready(&ring_);
+    if (ready)
+        trace_uring_reap(this, ready);
     for (unsigned i = 0; i < ready; i++) {
         io_uring_cqe* cqe;
         if (io_uring_peek_cqe(&ring_, &cqe) != 0)

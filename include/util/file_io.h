@@ -6,6 +6,7 @@
 
 #include "util/aio_context.h"
 #include "util/thread_pool.h"
+#include "util/trace.h"
 
 namespace ashlar {
 
@@ -20,7 +21,10 @@ public:
     FileOp(AioMode mode, IoOp op) : IoOp(op), mode_(mode) {}
     bool await_ready() const noexcept { return false; }
     void await_suspend(std::coroutine_handle<> h);
-    int await_resume() const noexcept { return result_; }
+    int await_resume() const {
+        trace_file_io_done(this, result_);
+        return result_;
+    }
 
 private:
     struct Job : ThreadPool::Job {

@@ -156,7 +156,7 @@ void test_unknown_event() {
 
 void test_help() {
     std::string help = trace_help();
-    g_assert_true(help.starts_with("aio_engine\n"));
+    g_assert_true(help.starts_with("aio_context\n"));
     g_assert_cmpint(std::count(help.begin(), help.end(), '\n'), ==, static_cast<int>(kTraceEvents));
 }
 
