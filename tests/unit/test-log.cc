@@ -72,6 +72,8 @@ void test_file() {
     g_assert_true(log_to_file(dir / "log-%d").has_value());
     log_line("one");
     g_assert_true(log_to_file(dir / "second").has_value());
+    log_line("lost to log rotation");
+    g_assert_cmpint(truncate((dir / "second").c_str(), 0), ==, 0);
     log_line("two");
     assert_text(contents(dir / fmt::format("log-{}", getpid()).c_str()), "one\n");
     assert_text(contents(dir / "second"), "two\n");

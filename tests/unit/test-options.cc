@@ -18,11 +18,13 @@ constexpr auto enum_names(Fruit) {
 struct Limits {
     uint64_t iops_total = 0;
     std::optional<uint8_t> level;
+    int16_t offset = 0;
 
     static const OptionSet<Limits>& options() {
         static const auto set = OptionSet<Limits>("limits")
                                     .optional("iops-total", &Limits::iops_total, "requests per second")
-                                    .optional("level", &Limits::level, "how hard");
+                                    .optional("level", &Limits::level, "how hard")
+                                    .optional("offset", &Limits::offset, "from where");
         return set;
     }
 };
@@ -130,7 +132,7 @@ void test_defaults() {
     g_assert_false(basket->file.is_given());
     assert_text(dump_json(Basket::options().to_json(*basket)),
                 R"({"id": "x", "open": true, "count": 3, "size": 0, "fruit": "pear", "ratio": 0.5, )"
-                R"("limits": {"iops-total": 0}, "labels": [], "history": []})");
+                R"("limits": {"iops-total": 0, "offset": 0}, "labels": [], "history": []})");
 }
 
 void test_wrong_values() {
@@ -146,6 +148,11 @@ void test_wrong_values() {
     assert_error(from_keyval("id=x,ratio=half"), "Parameter 'ratio' expects number");
     assert_error(from_keyval("id=x,limits=5"), "Invalid parameter type for 'limits', expected: object");
     assert_error(from_keyval("id=x,limits.level=256"), "Parameter 'limits.level' expects an integer from 0 to 255");
+    assert_error(from_keyval("id=x,limits.offset=32768"),
+                 "Parameter 'limits.offset' expects an integer from -32768 to 32767");
+    assert_error(from_keyval("id=x,limits.offset=-32769"),
+                 "Parameter 'limits.offset' expects an integer from -32768 to 32767");
+    g_assert_cmpint(from_keyval("id=x,limits.offset=-32768")->limits.offset, ==, -32768);
     assert_error(from_keyval("id=x,limits.iops-total=-1"),
                  "Parameter 'limits.iops-total' expects an integer from 0 to 18446744073709551615");
     assert_error(from_keyval("id=x,history.0.level=y"), "Parameter 'history.0.level' expects integer");
@@ -221,7 +228,8 @@ void test_include() {
     auto all = Everything::options().parse(parse_keyval("driver=raw,level=7,iops-total=9")->options, Typing::Lenient);
     g_assert_true(all->limits.level == 7);
     g_assert_cmpuint(all->limits.iops_total, ==, 9);
-    assert_text(dump_json(Everything::options().to_json(*all)), R"({"driver": "raw", "iops-total": 9, "level": 7})");
+    assert_text(dump_json(Everything::options().to_json(*all)),
+                R"({"driver": "raw", "iops-total": 9, "level": 7, "offset": 0})");
 }
 
 void test_recursive() {
@@ -254,7 +262,8 @@ void test_help() {
     assert_text(Limits::options().help(),
                 "limits options:\n"
                 "  iops-total=<int>        - requests per second (default: 0)\n"
-                "  level=<int>             - how hard\n");
+                "  level=<int>             - how hard\n"
+                "  offset=<int>            - from where (default: 0)\n");
     std::string help = Basket::options().help();
     g_assert_nonnull(strstr(help.c_str(), "  open=<bool>             - whether it is open (default: on)\n"));
     g_assert_nonnull(strstr(help.c_str(), "  fruit=<apple|pear|birne> - what is in it (default: pear)\n"));
