@@ -1,30 +1,57 @@
 // BlockBackend: how a user (an export, a device, a job, a tool) holds a tree of nodes.
 //
 // Requests may be made from any AioContext, at any time, by any of three interfaces: co_* for coroutines; aio_* with a
-// Completion for everyone else in a loop; the blocking ones for tools, which turn the loop of `context` meanwhile. All
-// three take the same path: admission (drained sections hold new requests here), checks (medium, range, read-only),
+// Completion for everyone else in a loop; the blocking ones for tools, which turn the main context's loop meanwhile.
+// All three take the same path: admission (drained sections hold new requests here), checks (medium, range, read-only),
 // accounting, throttling, then the root node. Results are 0 or a negative errno: never a short count.
 //
 // Made, configured and closed in the main context. Buffers and vectors stay valid until the request completes.
 #pragma once
 
-#include <memory>
-#include <string>
-
+#include "block/bdrv_child.h"
+#include "block/block_node.h"
 #include "block/block_types.h"
 #include "util/completion.h"
 #include "util/error.h"
 #include "util/gate.h"
 #include "util/task.h"
 
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+
 namespace ashlar {
 
 class BlockAccounting;
 class BlockDriverState;
 class BlockGraph;
+class RequestThrottle;
 
-class BlockBackend {
+class BlockBackend final : public EdgeParent {
 public:
+    // --- life, in the main context ---
+    // Without a root at first. `perms` is what the user is going to do, and what it lets others do meanwhile.
+    BlockBackend(BlockGraph& graph, std::string name, ChildPerm perms);
+    ~BlockBackend();  // after co_detach(), if it had a root
+    // Takes a reference. Fails if the permissions conflict with those of others; if the node is read-only, writing is
+    // refused here: "Block node is read-only".
+    [[nodiscard]] Task<Result<void>> co_attach(BlockDriverState& node);
+    // Waits for the requests, flushes if it could write, and gives the reference back. Errors are those of flushing
+    // and closing: the root is gone all the same.
+    [[nodiscard]] Task<Result<void>> co_detach();
+    [[nodiscard]] Result<void> set_perms(ChildPerm perms);
+    ChildPerm perms() const { return perms_; }
+
+    void set_write_cache(bool on) { write_cache_ = on; }  // off: every write is Fua (writethrough)
+    bool write_cache() const { return write_cache_; }
+    void set_allow_write_beyond_end(bool on) { allow_beyond_end_ = on; }  // for who also has BlockPerm::Resize
+    // Called in the main context after the root's length has changed, by whomever.
+    void set_resize_hook(std::function<void()> hook) { resize_hook_ = std::move(hook); }
+    // Holds requests back for a rate limit; null: none. Outlives its use; set in a drained section.
+    void set_throttle(RequestThrottle* throttle) { throttle_ = throttle; }
+    RequestThrottle* throttle() const { return throttle_; }
+
     // --- requests, in a coroutine ---
     [[nodiscard]] Task<int> co_preadv(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags = {});
     [[nodiscard]] Task<int> co_pwritev(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags = {});
@@ -42,6 +69,14 @@ public:
     void aio_pdiscard(int64_t offset, int64_t bytes, Completion& completion);
     void aio_flush(Completion& completion);
 
+    // --- requests, blocking: in the main context's thread, outside of its loop ---
+    [[nodiscard]] int pread(int64_t offset, int64_t bytes, void* data);
+    [[nodiscard]] int pwrite(int64_t offset, int64_t bytes, const void* data, RequestFlags flags = {});
+    [[nodiscard]] int pwrite_zeroes(int64_t offset, int64_t bytes, RequestFlags flags = {});
+    [[nodiscard]] int pdiscard(int64_t offset, int64_t bytes);
+    [[nodiscard]] int flush();
+    [[nodiscard]] int truncate(int64_t size, bool exact, PreallocMode prealloc);
+
     // --- what is there ---
     int64_t length() const;  // bytes, as of now; negative errno without a medium
     bool is_read_only() const;
@@ -50,9 +85,33 @@ public:
     bool is_rotational() const;         // the storage below says that it is a spinning disk
     bool supports_fast_zero() const;    // co_pwrite_zeroes with NoFallback has a chance
     bool can_multi_conn() const;        // a flush by one connection covers writes by all
-    BlockDriverState* root() const;
-    const std::string& name() const;  // "" when it is not the monitor's
-    BlockAccounting& accounting();
+    BlockDriverState* root() const { return root_ ? &root_->node() : nullptr; }
+    const std::string& name() const { return name_; }  // "" when it is not the monitor's
+    BlockGraph& graph() const { return graph_; }
+    BlockAccounting& accounting() { return *accounting_; }
+    unsigned in_flight() const { return gate_.inside(); }  // stale as soon as it is read
+    std::string description() const override;
+    BlockBackend* as_backend() override { return this; }
+
+private:
+    friend class BlockGraph;
+    friend class GraphTransaction;
+    friend struct BackendIo;  // block/block_backend_io.cc
+
+    // Read by every request.
+    Gate gate_;  // closed while drained
+    std::unique_ptr<BdrvChild> root_;
+    std::unique_ptr<BlockAccounting> accounting_;
+    RequestThrottle* throttle_ = nullptr;
+    ChildPerm perms_;
+    bool write_cache_ = true;
+    bool allow_beyond_end_ = false;
+
+    // The main context's.
+    BlockGraph& graph_;
+    std::string name_;
+    BlockLimits limits_;
+    std::function<void()> resize_hook_;
 };
 
 }  // namespace ashlar

@@ -35,10 +35,18 @@ constexpr RequestFlags operator|(RequestFlags a, RequestFlags b) {
 constexpr RequestFlags operator&(RequestFlags a, RequestFlags b) {
     return static_cast<RequestFlags>(static_cast<unsigned>(a) & static_cast<unsigned>(b));
 }
-constexpr RequestFlags operator~(RequestFlags a) { return static_cast<RequestFlags>(~static_cast<unsigned>(a)); }
-constexpr RequestFlags& operator|=(RequestFlags& a, RequestFlags b) { return a = a | b; }
-constexpr RequestFlags& operator&=(RequestFlags& a, RequestFlags b) { return a = a & b; }
-constexpr bool has(RequestFlags set, RequestFlags flag) { return (set & flag) == flag; }
+constexpr RequestFlags operator~(RequestFlags a) {
+    return static_cast<RequestFlags>(~static_cast<unsigned>(a));
+}
+constexpr RequestFlags& operator|=(RequestFlags& a, RequestFlags b) {
+    return a = a | b;
+}
+constexpr RequestFlags& operator&=(RequestFlags& a, RequestFlags b) {
+    return a = a & b;
+}
+constexpr bool has(RequestFlags set, RequestFlags flag) {
+    return (set & flag) == flag;
+}
 
 // Requests and images end below this (QEMU's limit: the largest multiple of 2^30 below 2^63).
 constexpr int64_t kMaxLength = INT64_MAX - (int64_t{1} << 30) + 1;
@@ -60,11 +68,11 @@ struct BlockLimits {
 // The status of a range that begins at the offset asked for and is `bytes` long, all of one kind.
 struct BlockStatus {
     enum : unsigned {
-        Data = 1 << 0,         // reads from the file below at `offset`, if OffsetValid
-        Zero = 1 << 1,         // reads as zeroes
+        Data = 1 << 0,  // reads from the file below at `offset`, if OffsetValid
+        Zero = 1 << 1,  // reads as zeroes
         OffsetValid = 1 << 2,
-        Raw = 1 << 3,          // ask the file below at `offset`
-        Allocated = 1 << 4,    // determined by this layer, not by its backing file
+        Raw = 1 << 3,        // ask the file below at `offset`
+        Allocated = 1 << 4,  // determined by this layer, not by its backing file
         Eof = 1 << 5,
         Compressed = 1 << 6,
     };
@@ -95,7 +103,9 @@ constexpr BlockPerm operator&(BlockPerm a, BlockPerm b) {
 constexpr BlockPerm operator~(BlockPerm a) {
     return static_cast<BlockPerm>(~static_cast<unsigned>(a) & static_cast<unsigned>(BlockPerm::All));
 }
-constexpr bool has(BlockPerm set, BlockPerm perm) { return (set & perm) == perm; }
+constexpr bool has(BlockPerm set, BlockPerm perm) {
+    return (set & perm) == perm;
+}
 
 // What a child is to its parent.
 enum class ChildRole : uint8_t {
