@@ -1,5 +1,8 @@
 #include "util/aio_context.h"
 
+#include <sched.h>
+
+#include <algorithm>
 #include <cassert>
 #include <cstdio>
 #include <cstdlib>
@@ -34,8 +37,14 @@ constexpr unsigned kReadyRounds = 16;  // of the ready list before the kernel is
 }
 
 Result<std::unique_ptr<AioContext>> AioContext::create(EngineKind kind) {
-    if (const char* wanted = std::getenv("ASHLAR_AIO_ENGINE"); wanted && kind == EngineKind::Auto)
-        kind = std::string_view(wanted) == "epoll" ? EngineKind::Epoll : EngineKind::IoUring;
+    if (const char* wanted = std::getenv("ASHLAR_AIO_ENGINE"); wanted && kind == EngineKind::Auto) {
+        if (std::string_view(wanted) == "epoll")
+            kind = EngineKind::Epoll;
+        else if (std::string_view(wanted) == "io_uring")
+            kind = EngineKind::IoUring;
+        else
+            return fail("ASHLAR_AIO_ENGINE: '{}' is neither 'io_uring' nor 'epoll'", wanted);
+    }
     if (kind != EngineKind::Epoll) {
         auto engine = make_uring_engine();
         if (engine)
@@ -53,15 +62,24 @@ Result<std::unique_ptr<AioContext>> AioContext::create(EngineKind kind) {
 
 AioContext::AioContext(std::unique_ptr<Engine> engine, EngineKind kind)
     : engine_(std::move(engine)), kind_(kind), timers_(std::make_unique<TimerHeap>()) {
+    stop_.run = [](Runnable&) { current()->stopping_ = true; };
     if (!current_context)
         current_context = this;
     trace_aio_context(this, kind == EngineKind::IoUring ? "io_uring" : "epoll");
 }
 
 AioContext::~AioContext() {
-    assert(depth_ == 0 && !ready_head_ && timers_->empty());
-    if (current_context == this)
-        current_context = nullptr;
+    assert(in_own_thread() && depth_ == 0);
+    AioContext* outer = exchange_current(this);
+    end_sleep();
+    take_remote();
+    run_ready();  // bottom halves that were destroyed while scheduled, a late stop()
+    linux_aio_.reset();
+    assert(!ready_head_ && timers_->empty());
+    // Who ended our last sleep may still be about to signal the engine.
+    while (wakes_done_.load(std::memory_order_acquire) != wakes_owed_)
+        sched_yield();
+    exchange_current(outer == this ? nullptr : outer);
 }
 
 void AioContext::schedule(Runnable& r) {
@@ -71,18 +89,21 @@ void AioContext::schedule(Runnable& r) {
         ready_tail_ = &r.next;
         return;
     }
+    // Once `r` is in the list it may run, and this context may end with it: only a sleeper is still ours to wake, and
+    // its destructor waits for us.
     Runnable* head = remote_.load(std::memory_order_relaxed);
     do {
-        r.next = head;
-    } while (!remote_.compare_exchange_weak(head, &r, std::memory_order_seq_cst, std::memory_order_relaxed));
-    if (asleep_.load(std::memory_order_seq_cst) && asleep_.exchange(false))
+        r.next = head == &sleep_mark_ ? nullptr : head;
+    } while (!remote_.compare_exchange_weak(head, &r, std::memory_order_acq_rel, std::memory_order_relaxed));
+    if (head == &sleep_mark_) {
         engine_->wake();
+        wakes_done_.fetch_add(1, std::memory_order_release);
+    }
 }
 
 void AioContext::stop() {
-    stopping_ = true;
-    if (asleep_.exchange(false))
-        engine_->wake();
+    if (!stop_requested_.exchange(true))
+        schedule(stop_);
 }
 
 void AioContext::take_remote() {
@@ -121,7 +142,8 @@ bool AioContext::run_timers() {
 }
 
 bool AioContext::something_ready() const {
-    return ready_head_ || remote_.load(std::memory_order_relaxed) || stopping_.load(std::memory_order_relaxed);
+    return ready_head_ || remote_.load(std::memory_order_relaxed) || stopping_ ||
+           (linux_aio_ && linux_aio_->completions_visible());
 }
 
 // Spins for poll_ns_ at most; true if something has come up.
@@ -132,7 +154,7 @@ bool AioContext::spin() {
     int64_t end = std::min(start + poll_ns_, timers_->earliest());
     do {
         for (unsigned i = 0; i < 16; i++) {
-            if (engine_->completions_visible() || something_ready())
+            if (engine_->look() || something_ready())
                 return true;
             __builtin_ia32_pause();
         }
@@ -140,13 +162,22 @@ bool AioContext::spin() {
     return false;
 }
 
-// From here on other threads call wake(). False if there is something to do after all.
+// From here on who schedules something wakes us, once. False if there is something to do after all.
 bool AioContext::prepare_sleep() {
-    asleep_.store(true, std::memory_order_seq_cst);
-    if (!remote_.load(std::memory_order_seq_cst) && !stopping_.load(std::memory_order_seq_cst))
-        return true;
-    asleep_.store(false, std::memory_order_relaxed);
-    return false;
+    Runnable* nothing = nullptr;
+    asleep_ =
+        remote_.compare_exchange_strong(nothing, &sleep_mark_, std::memory_order_acq_rel, std::memory_order_relaxed);
+    return asleep_;
+}
+
+void AioContext::end_sleep() {
+    if (!std::exchange(asleep_, false))
+        return;
+    if (std::exchange(watched_, false))
+        engine_->watch_end();
+    Runnable* mark = &sleep_mark_;
+    if (!remote_.compare_exchange_strong(mark, nullptr, std::memory_order_relaxed))
+        wakes_owed_++;
 }
 
 // Learns from a sleep of `ns`: spinning pays if events come within poll_max_ns_ of the last one.
@@ -165,37 +196,50 @@ bool AioContext::poll(bool may_block) {
     AioContext* outer = exchange_current(this);
     depth_++;
 
+    end_sleep();  // GLib does not always come back to AioSource::check()
     take_remote();
     bool progress = run_timers();
     progress |= run_ready();
-    if (progress || something_ready() || !may_block) {
-        if (engine_->submissions_pending() || engine_->completions_visible())
-            progress |= engine_->poll(0);
-    } else if (engine_->completions_visible()) {
-        progress = engine_->poll(0);
-    } else {
-        if (engine_->submissions_pending() && poll_ns_ > 0)
-            progress = engine_->poll(0);
-        if (!progress && spin())
-            progress = engine_->completions_visible() ? engine_->poll(0) : true;
-        if (!progress && prepare_sleep()) {
-            int64_t start = poll_max_ns() > 0 ? now_ns() : 0;
-            progress = engine_->poll(timers_->earliest());
-            asleep_.store(false, std::memory_order_relaxed);
-            if (start)
-                slept(now_ns() - start);
-        }
-    }
+    if (linux_aio_)
+        progress |= linux_aio_->turn();
+    if (may_block && !progress && !something_ready() && !engine_->completions_visible())
+        sleep();
+    else if (engine_->submissions_pending() || engine_->look())
+        engine_->enter(0);
+    progress |= engine_->complete();
 
     depth_--;
     exchange_current(outer);
     return progress;
 }
 
+// Waits until there is something to do; the operations that were submitted reach the kernel first.
+void AioContext::sleep() {
+    if (poll_ns_ > 0) {
+        if (engine_->submissions_pending())
+            engine_->enter(0);
+        if (spin()) {
+            if (engine_->completions_visible())
+                engine_->enter(0);
+            return;
+        }
+    }
+    if (linux_aio_ && !linux_aio_->watch())
+        return;
+    if (!prepare_sleep())
+        return;
+    int64_t start = poll_max_ns() > 0 ? now_ns() : 0;
+    engine_->enter(timers_->earliest());
+    end_sleep();
+    if (start)
+        slept(now_ns() - start);
+}
+
 void AioContext::run() {
-    while (!stopping_.load(std::memory_order_relaxed))
+    while (!stopping_)
         poll(true);
     stopping_ = false;
+    stop_requested_ = false;
 }
 
 void AioContext::submit(IoOp& op) {
@@ -208,10 +252,14 @@ void AioContext::cancel(IoOp& op) {
     engine_->cancel(op);
 }
 
-LinuxAio& AioContext::linux_aio() {
-    if (!linux_aio_)
-        linux_aio_ = std::make_unique<LinuxAio>(*this);
-    return *linux_aio_;
+Result<LinuxAio*> AioContext::linux_aio() {
+    if (!linux_aio_) {
+        auto made = LinuxAio::create(*this);
+        if (!made)
+            return std::unexpected(std::move(made.error()));
+        linux_aio_ = std::move(*made);
+    }
+    return linux_aio_.get();
 }
 
 namespace detail {

@@ -6,6 +6,7 @@
 
 #include "util/aio_context.h"
 #include "util/engine.h"
+#include "util/linux_aio.h"
 #include "util/timer_heap.h"
 
 namespace ashlar {
@@ -17,51 +18,60 @@ constexpr int64_t kDispatchNs = 2'000'000;  // then GLib's other sources have th
 struct AioSource {
     GSource base;
     AioContext* context;
-    gpointer fd_tag;
+    gpointer engine_tag;
+    gpointer linux_aio_tag;
     int64_t asleep_since;
-    bool watching;
 
-    static AioContext& of(GSource* source) { return *reinterpret_cast<AioSource*>(source)->context; }
+    static AioSource& of(GSource* source) { return *reinterpret_cast<AioSource*>(source); }
 
     static gboolean prepare(GSource* source, gint* timeout) {
-        AioContext& context = of(source);
+        AioSource& self = of(source);
+        AioContext& context = *self.context;
+        Engine& engine = *context.engine_;
         *timeout = -1;
-        if (context.something_ready() || context.engine_->submissions_pending() ||
-            context.engine_->completions_visible())
+        context.end_sleep();  // GLib skips check() when a source of higher priority is ready
+        LinuxAio* linux_aio = context.linux_aio_.get();
+        if (linux_aio && linux_aio->submissions_pending())
+            return TRUE;
+        if (context.something_ready() || engine.submissions_pending() || engine.completions_visible())
             return TRUE;
         int64_t deadline = context.timers_->earliest();
         if (deadline != Engine::kForever) {
             int64_t left = std::max<int64_t>(0, deadline - now_ns());
             *timeout = static_cast<gint>(std::min<int64_t>((left + 999'999) / 1'000'000, G_MAXINT));
         }
-        if (!context.engine_->watch_begin())
+        // An eventfd that the engine's own would have to pass on would be late (see UringEngine::wake()).
+        if (linux_aio && !self.linux_aio_tag)
+            self.linux_aio_tag = g_source_add_unix_fd(source, linux_aio->fd(), G_IO_IN);
+        if (!engine.watch_begin())
             return TRUE;
         if (!context.prepare_sleep()) {
-            context.engine_->watch_end();
+            engine.watch_end();
             return TRUE;
         }
-        auto* self = reinterpret_cast<AioSource*>(source);
-        self->watching = true;
-        self->asleep_since = now_ns();
+        context.watched_ = true;
+        self.asleep_since = now_ns();
         return FALSE;
     }
 
     static gboolean check(GSource* source) {
-        auto* self = reinterpret_cast<AioSource*>(source);
-        AioContext& context = *self->context;
+        AioSource& self = of(source);
+        AioContext& context = *self.context;
         int64_t now = now_ns();
-        bool signalled = g_source_query_unix_fd(source, self->fd_tag);
-        if (self->watching) {
-            self->watching = false;
-            context.asleep_.store(false, std::memory_order_relaxed);
-            context.engine_->watch_end();
-            context.slept(now - self->asleep_since);
+        bool signalled = g_source_query_unix_fd(source, self.engine_tag);
+        if (self.linux_aio_tag && g_source_query_unix_fd(source, self.linux_aio_tag)) {
+            context.linux_aio_->clear();
+            signalled = true;
+        }
+        if (context.asleep_) {
+            context.end_sleep();
+            context.slept(now - self.asleep_since);
         }
         return signalled || context.something_ready() || context.timers_->earliest() <= now;
     }
 
     static gboolean dispatch(GSource* source, GSourceFunc, gpointer) {
-        AioContext& context = of(source);
+        AioContext& context = *of(source).context;
         int64_t end = now_ns() + kDispatchNs;
         do {
             while (context.poll(false) && now_ns() < end) {
@@ -77,8 +87,8 @@ GSource* AioContext::make_gsource() {
     GSource* source = g_source_new(&functions, sizeof(AioSource));
     auto* self = reinterpret_cast<AioSource*>(source);
     self->context = this;
-    self->watching = false;
-    self->fd_tag = g_source_add_unix_fd(source, engine_->fd(), G_IO_IN);
+    self->engine_tag = g_source_add_unix_fd(source, engine_->fd(), G_IO_IN);
+    self->linux_aio_tag = nullptr;
     g_source_set_name(source, "aio-context");
     return source;
 }

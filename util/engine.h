@@ -20,27 +20,33 @@ public:
     virtual ~Engine() = default;
 
     // Accepts the operation (the epoll engine: one for which is_file() is false); it reaches the kernel in the next
-    // poll() at the latest. Never calls `done`.
+    // enter() at the latest. Never calls `done`.
     virtual void submit(IoOp& op) = 0;
 
-    // Asks for the end of an operation that was submitted and is not done.
+    // Asks for the end of an operation that was submitted and is not done. Never calls `done`.
     virtual void cancel(IoOp& op) = 0;
 
-    // Hands over what was submitted, waits until something has completed, until wake(), or until the absolute time
-    // `deadline_ns` of CLOCK_MONOTONIC (0: does not wait; kForever), and calls `done` of whatever has completed: true
-    // if there was anything.
-    virtual bool poll(int64_t deadline_ns) = 0;
+    // Hands over what was submitted, and waits until something has completed, until wake(), or until the absolute time
+    // `deadline_ns` of CLOCK_MONOTONIC (0: does not wait; kForever).
+    virtual void enter(int64_t deadline_ns) = 0;
 
-    // True if poll(0) would find something, as far as can be seen without a system call: for adaptive polling.
+    // Calls `done` of what had completed by then, or was cancelled before the kernel knew of it; true if there was
+    // anything. What these calls bring forth waits for the next time.
+    virtual bool complete() = 0;
+
+    // True if enter(0) and complete() would find something, as far as can be seen without a system call; look() makes
+    // one where it takes that. For adaptive polling.
     virtual bool completions_visible() const = 0;
-    // True if operations wait for poll() to hand them to the kernel.
+    virtual bool look() { return completions_visible(); }
+    // True if operations wait for enter() to hand them to the kernel.
     virtual bool submissions_pending() const = 0;
 
-    // Ends a poll() that waits, or the next one. Any thread.
+    // Ends an enter() that waits, or the next one. Any thread.
     virtual void wake() = 0;
 
-    // For a loop that sleeps on a descriptor instead of in poll(), the main loop's GSource: from watch_begin() to
-    // watch_end() fd() becomes readable when poll(0) has something to do. watch_begin() is false if it has already.
+    // For a loop that sleeps on a descriptor instead of in enter(), the main loop's GSource: from watch_begin() to
+    // watch_end() fd() becomes readable when something has completed, or by wake(). Nothing is waiting to be handed
+    // over then. watch_begin() is false if something has completed already.
     virtual int fd() = 0;
     virtual bool watch_begin() = 0;
     virtual void watch_end() = 0;

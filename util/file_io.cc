@@ -38,6 +38,9 @@ int perform_blocking(const IoOp& op) {
 Result<> check_aio_mode(AioMode mode, bool direct) {
     if (mode == AioMode::Native && !direct)
         return fail("aio=native was specified, but it requires cache.direct=on, which was not specified.");
+    if (mode == AioMode::Native)
+        if (auto aio = AioContext::current()->linux_aio(); !aio)
+            return std::unexpected(std::move(aio.error()).prefixed("aio=native"));
     if (mode == AioMode::IoUring && !AioContext::current()->has_uring())
         return fail("aio=io_uring was specified, but is not available on this system: use aio=threads");
     return {};
@@ -47,24 +50,32 @@ void FileOp::await_suspend(std::coroutine_handle<> h) {
     job_.prepare(h);
     done = [](IoOp& op, int result) {
         auto& self = static_cast<FileOp&>(op);
+        // Linux before 4.18 has no asynchronous fdatasync, and some file systems still have none.
+        if (self.mode_ == AioMode::Native && op.kind == Kind::Fsync && result == -EINVAL)
+            return self.run_in_pool();
         self.result_ = result;
         self.job_.coroutine.resume();
     };
     trace_file_io(this, static_cast<unsigned>(kind), fd, offset);
     AioContext& context = *AioContext::current();
-    // Linux AIO has no form of fallocate, and the ring may be missing in this context alone.
+    // Linux AIO has no form of fallocate, and the ring or the AIO context may be missing in this context alone.
     if (mode_ == AioMode::Native && kind != Kind::Fallocate) {
-        context.linux_aio().submit(*this);
-    } else if (mode_ != AioMode::Threads && context.has_uring()) {
-        context.submit(*this);
-    } else {
-        job_.op = this;
-        job_.work = [](ThreadPool::Job& job) {
-            FileOp& op = *static_cast<Job&>(job).op;
-            op.result_ = perform_blocking(op);
-        };
-        ThreadPool::instance().submit(job_);
+        if (auto aio = context.linux_aio())
+            return (*aio)->submit(*this);
     }
+    if (mode_ != AioMode::Threads && context.has_uring())
+        context.submit(*this);
+    else
+        run_in_pool();
+}
+
+void FileOp::run_in_pool() {
+    job_.op = this;
+    job_.work = [](ThreadPool::Job& job) {
+        FileOp& op = *static_cast<Job&>(job).op;
+        op.result_ = perform_blocking(op);
+    };
+    ThreadPool::instance().submit(job_);
 }
 
 }  // namespace ashlar

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "util/engine.h"
+#include "util/op_list.h"
 #include "util/timer.h"
 #include "util/trace.h"
 #include "util/unique_fd.h"
@@ -19,58 +20,22 @@ namespace {
 constexpr unsigned kSqEntries = 1024;
 constexpr unsigned kCqEntries = 4 * kSqEntries;
 
-// A queue of operations for which the submission queue had no room: the kernel refuses entries while its list of
-// overflowed completions is not empty, so these wait for completions to be reaped.
-struct Backlog {
-    IoOp* head = nullptr;
-    IoOp** tail = &head;
-
-    bool empty() const { return !head; }
-    void push(IoOp& op) {
-        op.next = nullptr;
-        *tail = &op;
-        tail = &op.next;
-    }
-    IoOp& pop() {
-        IoOp& op = *head;
-        head = op.next;
-        if (!head)
-            tail = &head;
-        return op;
-    }
-    IoOp* take_all() {
-        tail = &head;
-        return std::exchange(head, nullptr);
-    }
-    bool remove(IoOp& op) {
-        for (IoOp** link = &head; *link; link = &(*link)->next) {
-            if (*link != &op)
-                continue;
-            *link = op.next;
-            if (!*link)
-                tail = link;
-            return true;
-        }
-        return false;
-    }
-};
-
 class UringEngine final : public Engine {
 public:
     static Result<std::unique_ptr<Engine>> create();
-    ~UringEngine() override {
-        if (ring_up_)
-            io_uring_queue_exit(&ring_);
-    }
+    ~UringEngine() override;
 
     void submit(IoOp& op) override;
     void cancel(IoOp& op) override;
-    bool poll(int64_t deadline_ns) override;
+    void enter(int64_t deadline_ns) override;
+    bool complete() override;
     bool completions_visible() const override {
         return io_uring_cq_ready(&ring_) || (IO_URING_READ_ONCE(*ring_.sq.kflags) & kKernelWantsEntry) ||
                !canceled_.empty();
     }
-    bool submissions_pending() const override { return io_uring_sq_ready(&ring_) || !backlog_.empty(); }
+    bool submissions_pending() const override {
+        return io_uring_sq_ready(&ring_) || !backlog_.empty() || !to_cancel_.empty();
+    }
     void wake() override;
     int fd() override;
     bool watch_begin() override;
@@ -82,21 +47,24 @@ private:
     UringEngine() = default;
     io_uring_sqe* get_sqe();
     static void prepare(io_uring_sqe* sqe, IoOp& op);
+    static void prepare_cancel(io_uring_sqe* sqe, IoOp& op);
     void drain_backlog();
     void watch_wake();
-    void enter(int64_t deadline_ns);
-    bool reap();
 
     io_uring ring_{};
     bool ring_up_ = false;
+    bool closing_ = false;
     std::atomic<bool> watched_{false};
     UniqueFd notify_fd_;  // the ring signals it between watch_begin() and watch_end(); made by fd()
     UniqueFd wake_fd_;
     uint64_t wake_count_;
     IoOp wake_op_{.kind = IoOp::Kind::ReadV};
     iovec wake_iov_;
-    Backlog backlog_;
-    Backlog canceled_;  // taken from the backlog: done(-ECANCELED) in the next poll()
+    // The kernel takes no entries while its list of overflowed completions is not empty: these wait for completions to
+    // be reaped.
+    OpList backlog_;
+    OpList to_cancel_;  // in the kernel, which does not know yet
+    OpList canceled_;   // taken from the backlog: done(-ECANCELED) in the next complete()
 };
 
 Result<std::unique_ptr<Engine>> UringEngine::create() {
@@ -140,8 +108,29 @@ void UringEngine::watch_wake() {
     wake_op_.iov = &wake_iov_;
     wake_op_.iovcnt = 1;
     wake_op_.engine_data = this;
-    wake_op_.done = [](IoOp& op, int) { static_cast<UringEngine*>(op.engine_data)->submit(op); };
+    wake_op_.done = [](IoOp& op, int) {
+        auto& self = *static_cast<UringEngine*>(op.engine_data);
+        if (self.closing_)
+            self.wake_op_.done = nullptr;
+        else
+            self.submit(op);
+    };
     submit(wake_op_);
+}
+
+// The kernel takes a ring down in the background: what it may still write to must have come back before.
+UringEngine::~UringEngine() {
+    if (!ring_up_)
+        return;
+    if (wake_op_.done) {
+        closing_ = true;
+        cancel(wake_op_);
+        while (wake_op_.done) {
+            enter(kForever);
+            complete();
+        }
+    }
+    io_uring_queue_exit(&ring_);
 }
 
 // Signalling the ring's eventfd from within a write to another one would be put off by the kernel until an RCU grace
@@ -225,6 +214,11 @@ void UringEngine::prepare(io_uring_sqe* sqe, IoOp& op) {
     io_uring_sqe_set_data(sqe, &op);
 }
 
+void UringEngine::prepare_cancel(io_uring_sqe* sqe, IoOp& op) {
+    io_uring_prep_cancel(sqe, &op, 0);
+    io_uring_sqe_set_data(sqe, nullptr);
+}
+
 void UringEngine::submit(IoOp& op) {
     io_uring_sqe* sqe = backlog_.empty() ? get_sqe() : nullptr;
     if (sqe)
@@ -238,13 +232,10 @@ void UringEngine::cancel(IoOp& op) {
         canceled_.push(op);
         return;
     }
-    // Without an entry to ask with, the operation just goes on; its owner waits for its end either way, and reaping
-    // makes room, so this cannot be for long: wait for the kernel to take what it has.
-    io_uring_sqe* sqe;
-    while (!(sqe = get_sqe()))
-        io_uring_get_events(&ring_);
-    io_uring_prep_cancel(sqe, &op, 0);
-    io_uring_sqe_set_data(sqe, nullptr);
+    if (io_uring_sqe* sqe = to_cancel_.empty() ? get_sqe() : nullptr)
+        prepare_cancel(sqe, op);
+    else
+        to_cancel_.push(op);
 }
 
 void UringEngine::drain_backlog() {
@@ -254,9 +245,19 @@ void UringEngine::drain_backlog() {
             return;
         prepare(sqe, backlog_.pop());
     }
+    while (!to_cancel_.empty()) {
+        io_uring_sqe* sqe = get_sqe();
+        if (!sqe)
+            return;
+        prepare_cancel(sqe, to_cancel_.pop());
+    }
 }
 
+// Every error of entering (EINTR, EAGAIN, EBUSY: reap first, ETIME) means: look at what is there.
 void UringEngine::enter(int64_t deadline_ns) {
+    drain_backlog();
+    if (io_uring_cq_ready(&ring_) || !canceled_.empty())
+        deadline_ns = 0;
     trace_uring_enter(this, io_uring_sq_ready(&ring_));
     if (deadline_ns == 0) {
         if (io_uring_sq_ready(&ring_) || (IO_URING_READ_ONCE(*ring_.sq.kflags) & kKernelWantsEntry))
@@ -273,8 +274,8 @@ void UringEngine::enter(int64_t deadline_ns) {
     io_uring_submit_and_wait_timeout(&ring_, &cqe, 1, &ts, nullptr);
 }
 
-// Completes what the completion queue holds now; what that brings forth waits for the next call.
-bool UringEngine::reap() {
+bool UringEngine::complete() {
+    bool any = canceled_.complete_all(-ECANCELED);
     unsigned ready = io_uring_cq_ready(&ring_);
     if (ready)
         trace_uring_reap(this, ready);
@@ -285,23 +286,13 @@ bool UringEngine::reap() {
         IoOp* op = static_cast<IoOp*>(io_uring_cqe_get_data(cqe));
         int result = cqe->res;
         io_uring_cqe_seen(&ring_, cqe);
-        if (op)
-            op->done(*op, result);
+        if (!op)
+            continue;
+        if (!to_cancel_.empty())
+            to_cancel_.remove(*op);
+        op->done(*op, result);
     }
-    return ready > 0;
-}
-
-bool UringEngine::poll(int64_t deadline_ns) {
-    bool progress = false;
-    for (IoOp* op = canceled_.take_all(); op; progress = true) {
-        IoOp* next = op->next;
-        op->done(*op, -ECANCELED);
-        op = next;
-    }
-    drain_backlog();
-    // Every error of entering (EINTR, EAGAIN, EBUSY: reap first, ETIME) leads here: look at what is there.
-    enter(progress || io_uring_cq_ready(&ring_) ? 0 : deadline_ns);
-    return reap() || progress;
+    return any || ready > 0;
 }
 
 }  // namespace

@@ -59,7 +59,7 @@ public:
     void submit(IoOp& op);
     void cancel(IoOp& op);
     bool has_uring() const { return kind_ == EngineKind::IoUring; }
-    LinuxAio& linux_aio();  // made at first use
+    Result<LinuxAio*> linux_aio();  // made at first use; the kernel may refuse
 
     EngineKind engine_kind() const { return kind_; }
     void set_poll_max_ns(int64_t ns) { poll_max_ns_.store(ns, std::memory_order_relaxed); }  // any thread
@@ -77,7 +77,9 @@ private:
     bool run_timers();
     bool something_ready() const;
     bool spin();
+    void sleep();
     bool prepare_sleep();
+    void end_sleep();
     void slept(int64_t ns);
 
     std::unique_ptr<Engine> engine_;
@@ -89,12 +91,18 @@ private:
     int64_t poll_ns_ = 0;  // how long spin() spins now
     std::thread::id thread_ = std::this_thread::get_id();
     unsigned depth_ = 0;  // of poll()
+    bool stopping_ = false;
+    bool asleep_ = false;      // between prepare_sleep() and end_sleep()
+    bool watched_ = false;     // asleep on the engine's descriptor
+    unsigned wakes_owed_ = 0;  // sleeps that another thread has ended or is about to end
 
     // Shared with other threads.
-    alignas(64) std::atomic<Runnable*> remote_{nullptr};  // LIFO
-    std::atomic<bool> asleep_{false};
-    std::atomic<bool> stopping_{false};
+    alignas(64) std::atomic<Runnable*> remote_{nullptr};  // what they scheduled, newest first; &sleep_mark_: sleeping
+    std::atomic<unsigned> wakes_done_{0};
+    std::atomic<bool> stop_requested_{false};
     std::atomic<int64_t> poll_max_ns_{kDefaultPollMaxNs};
+    Runnable sleep_mark_;  // never run
+    Runnable stop_;
 };
 
 // Resumes the awaiting coroutine in `context`; no-op if it is there already.

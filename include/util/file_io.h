@@ -31,6 +31,8 @@ private:
         FileOp* op;
     };
 
+    void run_in_pool();
+
     AioMode mode_;
     int result_ = 0;
     Job job_;  // its coroutine is resumed whatever the mode

@@ -6,23 +6,13 @@
 
 #include <string>
 
+#include "tests/unit/runtime_test.h"
 #include "util/file_io.h"
-#include "util/gate.h"
-#include "util/io_thread.h"
-#include "util/socket.h"
-#include "util/sync_wait.h"
-#include "util/task_scope.h"
-#include "util/unique_fd.h"
 
 using namespace ashlar;
+using namespace ashlar::test;
 
 namespace {
-
-std::unique_ptr<AioContext> make_context() {
-    auto context = AioContext::create();
-    g_assert_true(context.has_value());
-    return std::move(*context);
-}
 
 Task<int> add_after_yield(int a, int b) {
     co_await co_yield_now();
@@ -130,6 +120,7 @@ void files_are_written_and_read() {
     g_assert_cmpint(fd.get(), >=, 0);
     sync_wait(*context, write_and_read_back(AioMode::Threads, fd.get()));
     sync_wait(*context, write_and_read_back(AioMode::IoUring, fd.get()));
+    sync_wait(*context, write_and_read_back(AioMode::Native, fd.get()));
 }
 
 Task<int> hop(AioContext& there, AioContext& home) {
@@ -145,9 +136,8 @@ Task<int> hop(AioContext& there, AioContext& home) {
 
 void switch_to_moves_between_threads() {
     auto context = make_context();
-    auto thread = IOThread::create("t0");
-    g_assert_true(thread.has_value());
-    g_assert_cmpint(sync_wait(*context, hop((*thread)->context(), *context)), ==, 2000);
+    auto thread = make_iothread("t0");
+    g_assert_cmpint(sync_wait(*context, hop(thread->context(), *context)), ==, 2000);
 }
 
 Task<void> flood(int& count) {
@@ -185,12 +175,12 @@ Task<void> quit_soon(GMainLoop* loop, AioContext& there, AioContext& home) {
 
 void the_gsource_runs_the_context() {
     auto context = make_context();
-    auto thread = IOThread::create("t0");
+    auto thread = make_iothread("t0");
     GSource* source = context->make_gsource();
     g_source_attach(source, nullptr);
     GMainLoop* loop = g_main_loop_new(nullptr, FALSE);
     TaskScope scope;
-    scope.spawn(quit_soon(loop, (*thread)->context(), *context));
+    scope.spawn(quit_soon(loop, thread->context(), *context));
     g_main_loop_run(loop);
     sync_wait(*context, scope.join());
     g_main_loop_unref(loop);
@@ -202,14 +192,13 @@ void the_gsource_runs_the_context() {
 
 int main(int argc, char** argv) {
     g_test_init(&argc, &argv, nullptr);
-    g_test_add_func("/aio-context/sync-wait-returns-the-value", sync_wait_returns_the_value);
-    g_test_add_func("/aio-context/timers-fire-in-order-of-their-deadlines", timers_fire_in_order_of_their_deadlines);
-    g_test_add_func("/aio-context/sockets-carry-data-both-ways", sockets_carry_data_both_ways);
-    g_test_add_func("/aio-context/cancel-ends-a-receive", cancel_ends_a_receive);
-    g_test_add_func("/aio-context/files-are-written-and-read", files_are_written_and_read);
-    g_test_add_func("/aio-context/switch-to-moves-between-threads", switch_to_moves_between_threads);
-    g_test_add_func("/aio-context/more-operations-than-the-queues-hold",
-                    more_operations_than_the_queues_hold_all_complete);
-    g_test_add_func("/aio-context/the-gsource-runs-the-context", the_gsource_runs_the_context);
+    add("/aio-context/sync-wait-returns-the-value", sync_wait_returns_the_value);
+    add("/aio-context/timers-fire-in-order-of-their-deadlines", timers_fire_in_order_of_their_deadlines);
+    add("/aio-context/sockets-carry-data-both-ways", sockets_carry_data_both_ways);
+    add("/aio-context/cancel-ends-a-receive", cancel_ends_a_receive);
+    add("/aio-context/files-are-written-and-read", files_are_written_and_read);
+    add("/aio-context/switch-to-moves-between-threads", switch_to_moves_between_threads);
+    add("/aio-context/more-operations-than-the-queues-hold", more_operations_than_the_queues_hold_all_complete);
+    add("/aio-context/the-gsource-runs-the-context", the_gsource_runs_the_context);
     return g_test_run();
 }

@@ -1,0 +1,64 @@
+// What the tests of the runtime share: every promise is checked on both engines, as /PATH/io_uring and /PATH/epoll.
+#pragma once
+
+#include <glib.h>
+#include <sys/socket.h>
+
+#include <memory>
+#include <string>
+
+#include "util/aio_context.h"
+#include "util/io_thread.h"
+#include "util/socket.h"
+#include "util/sync_wait.h"
+#include "util/task_scope.h"
+
+namespace ashlar::test {
+
+inline AioContext::EngineKind engine = AioContext::EngineKind::Epoll;  // of the test that runs
+
+inline std::unique_ptr<AioContext> make_context() {
+    auto context = AioContext::create(engine);
+    if (!context)
+        g_error("%s", context.error().message.c_str());
+    return std::move(*context);
+}
+
+inline std::unique_ptr<IOThread> make_iothread(const std::string& id) {
+    auto thread = IOThread::create(id, engine);
+    if (!thread)
+        g_error("%s", thread.error().message.c_str());
+    return std::move(*thread);
+}
+
+struct SocketPair {
+    Socket a, b;
+
+    SocketPair() {
+        int fds[2];
+        g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
+        a = Socket(UniqueFd(fds[0]));
+        b = Socket(UniqueFd(fds[1]));
+    }
+};
+
+inline Task<int> send_text(Socket& socket, std::string text) {
+    iovec iov{text.data(), text.size()};
+    co_return co_await socket.send_all(std::span(&iov, 1));
+}
+
+template <AioContext::EngineKind kKind>
+void run_on_engine(gconstpointer fn) {
+    engine = kKind;
+    if (auto context = AioContext::create(engine); !context)
+        return g_test_skip(context.error().message.c_str());
+    reinterpret_cast<void (*)()>(const_cast<void*>(fn))();
+}
+
+inline void add(const std::string& path, void (*fn)()) {
+    auto* data = reinterpret_cast<gconstpointer>(fn);
+    g_test_add_data_func((path + "/io_uring").c_str(), data, run_on_engine<AioContext::EngineKind::IoUring>);
+    g_test_add_data_func((path + "/epoll").c_str(), data, run_on_engine<AioContext::EngineKind::Epoll>);
+}
+
+}  // namespace ashlar::test
