@@ -1,0 +1,324 @@
+#include "block/file/host_file.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "block/file/io_progress.h"
+#include "block/file/probe.h"
+
+namespace ashlar {
+
+namespace {
+
+bool is_unsupported(int error) {
+    return error == -EOPNOTSUPP || error == -ENOSYS || error == -ENOTTY || error == -ENODEV;
+}
+
+// The system call did nothing and may be made again.
+bool is_transient(int result) {
+    return result == -EINTR || result == -EAGAIN;
+}
+
+}  // namespace
+
+HostFile::HostFile(UniqueFd fd, std::string filename, AioMode aio, bool direct)
+    : fd_(std::move(fd)), filename_(std::move(filename)), aio_(aio), direct_(direct) {}
+
+Result<std::unique_ptr<HostFile>> HostFile::create(UniqueFd fd, std::string filename, AioMode aio, bool direct) {
+    std::unique_ptr<HostFile> file(new HostFile(std::move(fd), std::move(filename), aio, direct));
+    if (auto done = file->probe(); !done)
+        return std::unexpected(std::move(done.error()));
+    return file;
+}
+
+Result<> HostFile::probe() {
+    struct stat st;
+    if (fstat(fd_.get(), &st) < 0)
+        return fail_errno(errno, "{}: fstat", filename_);
+    device_ = S_ISBLK(st.st_mode);
+    rotational_ = is_on_rotational_disk(fd_.get());
+    limits_ = {};
+    if (device_) {
+        // Half a sector cannot be discarded; write zeroes has no fallback of its own for one.
+        auto sector = static_cast<uint32_t>(std::max(device_sector_size(fd_.get()), 512));
+        limits_.pwrite_zeroes_alignment = limits_.pdiscard_alignment = sector;
+    }
+    if (direct_) {
+        auto alignment = probe_direct_alignment(fd_.get(), filename_.c_str());
+        if (!alignment)
+            return std::unexpected(std::move(alignment.error()));
+        limits_.request_alignment = alignment->request;
+        limits_.min_mem_alignment = alignment->memory;
+    }
+    // Without a hole now there will be none before we make one: SEEK_HOLE is the only one to know preallocated
+    // extents from written ones.
+    bool dense = device_ || (st.st_blocks * 512 >= st.st_size && lseek(fd_.get(), 0, SEEK_HOLE) == st.st_size);
+    may_have_holes_ = !dense;
+    return {};
+}
+
+Result<> HostFile::replace_fd(UniqueFd fd, AioMode aio, bool direct) {
+    std::swap(fd_, fd);
+    std::swap(aio_, aio);
+    std::swap(direct_, direct);
+    BlockLimits limits = limits_;
+    auto done = probe();
+    if (!done) {
+        fd_ = std::move(fd);
+        aio_ = aio;
+        direct_ = direct;
+        limits_ = limits;
+    }
+    return done;
+}
+
+int64_t HostFile::length() const {
+    return file_length(fd_.get());
+}
+
+int64_t HostFile::allocated_size() const {
+    struct stat st;
+    return fstat(fd_.get(), &st) < 0 ? -errno : st.st_blocks * 512;
+}
+
+bool HostFile::supports_fast_zero() const {
+    if (device_)
+        return can_punch_hole_;
+    return can_zero_range_ || (can_punch_hole_ && can_fallocate_);
+}
+
+// --- reading and writing ---
+
+Task<int> HostFile::co_preadv(int64_t offset, int64_t bytes, IoVector iov) {
+    int n = co_await file_readv(aio_, fd_.get(), offset, iov.iov, iov.count);
+    if (n == bytes)
+        co_return 0;
+    co_return co_await read_rest(offset, bytes, iov, n);
+}
+
+Task<int> HostFile::read_rest(int64_t offset, int64_t bytes, IoVector iov, int first) {
+    IoProgress progress(iov);
+    AioMode aio = aio_;
+    int64_t done = 0;
+    for (int n = first;;) {
+        if (n < 0 && !is_transient(n))
+            co_return n;
+        if (n == -EAGAIN)
+            aio = AioMode::Threads;  // where a call waits for what it lacks
+        if (n > 0) {
+            done += n;
+            progress.advance(static_cast<size_t>(n));
+        }
+        if (done == bytes)
+            co_return 0;
+        // The end of the file: nothing was read, or O_DIRECT read a part of a block.
+        if (n == 0 || (n > 0 && done % limits_.request_alignment != 0)) {
+            progress.fill_zero();
+            co_return 0;
+        }
+        n = co_await file_readv(aio, fd_.get(), offset + done, progress.rest().iov, progress.rest().count);
+    }
+}
+
+Task<int> HostFile::co_pwritev(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) {
+    bool dsync = has(flags, RequestFlags::Fua) && can_dsync_.load(std::memory_order_relaxed);
+    int n = co_await file_writev(aio_, fd_.get(), offset, iov.iov, iov.count, dsync ? RWF_DSYNC : 0);
+    if (n == bytes && (dsync || !has(flags, RequestFlags::Fua)))
+        co_return 0;
+    co_return co_await write_rest(offset, bytes, iov, flags, n);
+}
+
+Task<int> HostFile::write_rest(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags, int first) {
+    bool fua = has(flags, RequestFlags::Fua);
+    IoProgress progress(iov);
+    AioMode aio = aio_;
+    int64_t done = 0;
+    for (int n = first;;) {
+        if (fua && n == -EOPNOTSUPP && can_dsync_) {
+            can_dsync_ = false;
+        } else if (n < 0 && !is_transient(n)) {
+            if (fua && n == -EIO)  // the others are from before anything was written
+                remember_write_back_error(n);
+            co_return n;
+        } else if (n == 0) {
+            co_return -ENOSPC;
+        }
+        if (n == -EAGAIN)
+            aio = AioMode::Threads;
+        if (n > 0) {
+            done += n;
+            progress.advance(static_cast<size_t>(n));
+        }
+        if (done == bytes)
+            break;
+        n = co_await file_writev(aio, fd_.get(), offset + done, progress.rest().iov, progress.rest().count,
+                                 fua && can_dsync_ ? RWF_DSYNC : 0);
+    }
+    if (fua && !can_dsync_)
+        co_return co_await co_flush();
+    co_return 0;
+}
+
+// --- durability ---
+
+// After a failed write-back the kernel takes the pages for clean and reports the error just once: a later fdatasync
+// succeeds though the data are lost. O_DIRECT leaves nothing in the page cache to be lost.
+void HostFile::remember_write_back_error(int error) {
+    if (!direct_)
+        write_back_error_ = error;
+}
+
+Task<int> HostFile::co_flush() {
+    if (int error = write_back_error_.load(std::memory_order_acquire); error < 0)
+        co_return error;
+    int ret;
+    do
+        ret = co_await file_datasync(aio_, fd_.get());
+    while (is_transient(ret));
+    if (ret < 0)
+        remember_write_back_error(ret);
+    co_return ret;
+}
+
+// --- allocation ---
+
+void HostFile::forget_data() {
+    may_have_holes_ = true;
+    std::lock_guard guard(extent_lock_);
+    extent_ = {};
+    extent_generation_++;
+}
+
+// fallocate(mode), unless `supported` says that it is known not to work.
+Task<int> HostFile::allocate(int mode, int64_t offset, int64_t bytes, std::atomic<bool>& supported) {
+    if (!supported)
+        co_return -ENOTSUP;
+    int ret;
+    do
+        ret = co_await file_fallocate(aio_, fd_.get(), mode, offset, bytes);
+    while (is_transient(ret));
+    if (is_unsupported(ret)) {
+        supported = false;
+        ret = -ENOTSUP;
+    }
+    co_return ret;
+}
+
+Task<int> HostFile::co_pdiscard(int64_t offset, int64_t bytes) {
+    forget_data();
+    int ret;
+    if (!device_) {
+        ret = co_await allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes, can_punch_hole_);
+    } else {
+        ret = co_await run_blocking([fd = fd_.get(), offset, bytes] {
+            uint64_t range[2] = {static_cast<uint64_t>(offset), static_cast<uint64_t>(bytes)};
+            return ioctl(fd, BLKDISCARD, range) < 0 ? -errno : 0;
+        });
+        if (is_unsupported(ret))
+            ret = -ENOTSUP;
+    }
+    forget_data();  // of an answer given meanwhile
+    co_return ret;
+}
+
+Task<int> HostFile::co_pwrite_zeroes(int64_t offset, int64_t bytes, RequestFlags flags) {
+    forget_data();
+    int ret = device_ ? co_await zero_device(offset, bytes, flags) : co_await zero_regular(offset, bytes, flags);
+    forget_data();
+    if (ret == 0 && has(flags, RequestFlags::Fua))
+        ret = co_await co_flush();
+    co_return ret;
+}
+
+Task<int> HostFile::zero_regular(int64_t offset, int64_t bytes, RequestFlags flags) {
+    constexpr int kPunch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    int ret;
+    if (has(flags, RequestFlags::MayUnmap) && offset + bytes <= length()) {
+        ret = co_await allocate(kPunch, offset, bytes, can_punch_hole_);
+        if (ret != -ENOTSUP)
+            co_return ret;
+    }
+    ret = co_await allocate(FALLOC_FL_ZERO_RANGE, offset, bytes, can_zero_range_);
+    if (ret != -ENOTSUP && ret != -EINVAL)
+        co_return ret;
+    if (can_fallocate_) {  // a hole filled again; behind the end there is nothing to punch
+        ret = offset < length() ? co_await allocate(kPunch, offset, bytes, can_punch_hole_) : 0;
+        if (ret == 0)
+            ret = co_await allocate(0, offset, bytes, can_fallocate_);
+        co_return ret;
+    }
+    co_return -ENOTSUP;
+}
+
+Task<int> HostFile::zero_device(int64_t offset, int64_t bytes, RequestFlags flags) {
+    // The kernel fails this one where the device would need to be written to; BLKZEROOUT writes.
+    if (has(flags, RequestFlags::MayUnmap)) {
+        int ret = co_await allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes, can_punch_hole_);
+        if (ret != -ENOTSUP)
+            co_return ret;
+    }
+    if (has(flags, RequestFlags::NoFallback) || !can_zero_range_)
+        co_return -ENOTSUP;
+    int ret = co_await run_blocking([fd = fd_.get(), offset, bytes] {
+        uint64_t range[2] = {static_cast<uint64_t>(offset), static_cast<uint64_t>(bytes)};
+        return ioctl(fd, BLKZEROOUT, range) < 0 ? -errno : 0;
+    });
+    if (is_unsupported(ret)) {
+        can_zero_range_ = false;
+        ret = -ENOTSUP;
+    }
+    co_return ret;
+}
+
+// --- block status ---
+
+Task<BlockStatus> HostFile::co_block_status(int64_t offset, int64_t bytes) {
+    auto answer = [offset](unsigned flags, int64_t length) {
+        return BlockStatus{.flags = flags | BlockStatus::OffsetValid, .bytes = length, .offset = offset};
+    };
+    if (!may_have_holes() || !can_seek_data_)
+        co_return answer(BlockStatus::Data, bytes);
+    unsigned generation;
+    {
+        std::lock_guard guard(extent_lock_);
+        if (offset >= extent_.begin && offset < extent_.end)
+            co_return answer(BlockStatus::Data, std::min(bytes, extent_.end - offset));
+        generation = extent_generation_;
+    }
+
+    struct Found {
+        int64_t data;  // where data begin at or after `offset`; negative errno
+        int64_t hole;  // where they end, if they begin at `offset`
+    };
+    auto [data, hole] = co_await run_blocking([fd = fd_.get(), offset] {
+        Found found{lseek(fd, offset, SEEK_DATA), 0};
+        if (found.data < 0)
+            found.data = -errno;
+        else if (found.data == offset && (found.hole = lseek(fd, offset, SEEK_HOLE)) < 0)
+            found.hole = -errno;
+        return found;
+    });
+    if (data == -ENXIO)  // a hole up to the end
+        co_return answer(BlockStatus::Zero, bytes);
+    if (data > offset)
+        co_return answer(BlockStatus::Zero, std::min(bytes, data - offset));
+    if (data < 0 || hole <= offset) {
+        if (data == -EINVAL)
+            can_seek_data_ = false;
+        co_return answer(BlockStatus::Data, bytes);  // always a safe answer
+    }
+    std::lock_guard guard(extent_lock_);
+    if (generation == extent_generation_)
+        extent_ = {offset, hole};
+    co_return answer(BlockStatus::Data, std::min(bytes, hole - offset));
+}
+
+}  // namespace ashlar

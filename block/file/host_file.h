@@ -1,0 +1,90 @@
+// HostFile: an open regular file or block device, and what it has shown that it can do.
+//
+// The operations of the `file` and `host_device` drivers, with the kernel's irregularities dealt with: short transfers,
+// what the file system does not know (remembered), errors of write-back that the kernel reports only once. Requests
+// come from any AioContext at any time; replace_fd() only while there are none. Results are 0 or a negative errno.
+#pragma once
+
+#include <atomic>
+#include <mutex>
+#include <string>
+
+#include "block/block_types.h"
+#include "util/error.h"
+#include "util/file_io.h"
+#include "util/task.h"
+#include "util/unique_fd.h"
+
+namespace ashlar {
+
+class HostFile {
+public:
+    // `direct`: `fd` was opened with O_DIRECT.
+    static Result<std::unique_ptr<HostFile>> create(UniqueFd fd, std::string filename, AioMode aio, bool direct);
+
+    [[nodiscard]] Task<int> co_preadv(int64_t offset, int64_t bytes, IoVector iov);  // zeroes behind the end
+    [[nodiscard]] Task<int> co_pwritev(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags);
+    [[nodiscard]] Task<int> co_pwrite_zeroes(int64_t offset, int64_t bytes, RequestFlags flags);
+    [[nodiscard]] Task<int> co_pdiscard(int64_t offset, int64_t bytes);
+    [[nodiscard]] Task<int> co_flush();
+    [[nodiscard]] Task<BlockStatus> co_block_status(int64_t offset, int64_t bytes);
+    // On failure the file has its old size. A device has the size that it has: `exact` asks for just that.
+    [[nodiscard]] Task<Result<>> co_truncate(int64_t size, bool exact, PreallocMode prealloc);
+
+    int64_t length() const;          // a system call; negative errno
+    int64_t allocated_size() const;  // bytes on the disk; negative errno
+    const BlockLimits& limits() const { return limits_; }
+    bool may_have_holes() const { return may_have_holes_.load(std::memory_order_relaxed); }
+    bool supports_fast_zero() const;
+    bool is_rotational() const { return rotational_; }
+    bool is_device() const { return device_; }
+    bool is_direct() const { return direct_; }
+
+    int fd() const { return fd_.get(); }
+    AioMode aio() const { return aio_; }
+    // Another description of the same file: with other access rights, mechanism or cache mode.
+    Result<> replace_fd(UniqueFd fd, AioMode aio, bool direct);
+
+private:
+    // The last range found to be data: most questions are about what follows the last answer.
+    struct DataExtent {
+        int64_t begin = 0;
+        int64_t end = 0;
+    };
+
+    HostFile(UniqueFd fd, std::string filename, AioMode aio, bool direct);
+    Result<> probe();
+    Task<int> read_rest(int64_t offset, int64_t bytes, IoVector iov, int first);
+    Task<int> write_rest(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags, int first);
+    Task<int> zero_device(int64_t offset, int64_t bytes, RequestFlags flags);
+    Task<int> zero_regular(int64_t offset, int64_t bytes, RequestFlags flags);
+    Task<int> allocate(int mode, int64_t offset, int64_t bytes, std::atomic<bool>& supported);
+    Task<Result<>> resize_regular(int64_t size, PreallocMode prealloc);
+    Task<int> write_zero_buffers(int64_t offset, int64_t end);
+    void forget_data();  // something may have become a hole
+    void remember_write_back_error(int error);
+
+    UniqueFd fd_;
+    std::string filename_;
+    AioMode aio_;
+    bool direct_;
+    bool device_ = false;
+    bool rotational_ = false;
+    BlockLimits limits_;
+
+    // Capabilities, true until the kernel says otherwise.
+    std::atomic<bool> can_dsync_{true};
+    std::atomic<bool> can_punch_hole_{true};
+    std::atomic<bool> can_zero_range_{true};
+    std::atomic<bool> can_fallocate_{true};
+    std::atomic<bool> can_seek_data_{true};
+    std::atomic<bool> may_have_holes_{true};
+
+    std::atomic<int> write_back_error_{0};  // negative errno: what was written may be lost, for good
+
+    std::mutex extent_lock_;
+    DataExtent extent_;
+    unsigned extent_generation_ = 0;
+};
+
+}  // namespace ashlar
