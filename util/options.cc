@@ -187,6 +187,13 @@ Result<void> read_option(BlockdevRefOrNull& out, const Json& value, const Option
     return {};
 }
 
+Result<void> read_option(BlockdevDefinition& out, const Json& value, const OptionPlace& at) {
+    if (!value.is_object())
+        return wrong_type(at, "object");
+    out = BlockdevDefinition(JsonBox(value), at.typing);
+    return {};
+}
+
 Result<void> read_list(const Json& value, const OptionPlace& at,
                        const std::function<Result<void>(const Json&, const OptionPlace&)>& read_element) {
     if (!value.is_array())
@@ -258,6 +265,7 @@ std::string OptionType::name() const {
             return "list of " + element->name();
         case OptionKind::BlockdevRef:
         case OptionKind::BlockdevRefOrNull:
+        case OptionKind::BlockdevDefinition:
             return "node";
         case OptionKind::Any:
             return "any";
@@ -278,6 +286,25 @@ void OptionSchema::add(OptionInfo info, Access access) {
     assert(!find(info.name));
     options_.push_back(std::move(info));
     accesses_.push_back(std::move(access));
+}
+
+void OptionSchema::add_variant(std::string_view value, const OptionSchema& schema, std::function<void*(void*)> locate) {
+    if (variants_.empty())
+        tag_ = options_.size() - 1;
+    assert(options_[tag_].type->kind == OptionKind::Enum && options_[tag_].required);
+    variants_.push_back({std::string(value), &schema});
+    locations_.push_back(std::move(locate));
+}
+
+std::optional<size_t> OptionSchema::chosen_variant(const void* object) const {
+    if (variants_.empty())
+        return std::nullopt;
+    Json tag;
+    accesses_[tag_].write(object, tag);
+    auto it = std::find_if(variants_.begin(), variants_.end(), [&](const OptionVariant& v) { return tag == v.value; });
+    if (it == variants_.end())
+        return std::nullopt;
+    return static_cast<size_t>(it - variants_.begin());
 }
 
 JsonBox OptionSchema::box_default(const OptionType& type, const std::function<void(Json&)>& write) {
@@ -305,16 +332,21 @@ std::string OptionSchema::help() const {
             out += fmt::format(" (deprecated: {})", option.deprecated);
         out += '\n';
     }
+    for (const OptionVariant& variant : variants_)
+        out += fmt::format("with {}={}, {}", tag()->name, variant.value, variant.schema->help());
     return out;
 }
 
-Result<void> OptionSchema::reject_rest(const Json& rest, const OptionPlace& at) const {
+Result<void> OptionSchema::reject_rest(const Json& rest, const OptionPlace& at, const void* object) const {
     if (rest.empty())
         return {};
     const std::string& key = rest.begin().key();
     std::vector<std::string_view> names;
     for (const OptionInfo& option : options_)
         names.push_back(option.name);
+    if (auto chosen = object ? chosen_variant(object) : std::nullopt)
+        for (const OptionInfo& option : variants_[*chosen].schema->options())
+            names.push_back(option.name);
     return fail("Parameter '{}' is unexpected{}", at.member(key).path(), did_you_mean(key, names));
 }
 
@@ -341,6 +373,8 @@ Result<void> OptionSchema::take_members(void* object, Json& dict, const OptionPl
         if (!used.empty() && !option.deprecated.empty())
             warn_report("parameter '{}' is deprecated: {}", at.member(used).path(), option.deprecated);
     }
+    if (auto chosen = chosen_variant(object))
+        return variants_[*chosen].schema->take_members(locations_[*chosen](object), dict, at);
     return {};
 }
 
@@ -348,7 +382,7 @@ Result<void> OptionSchema::parse_members(void* object, const Json& value, const 
     Json rest = value;
     if (auto done = take_members(object, rest, at); !done)
         return done;
-    return reject_rest(rest, at);
+    return reject_rest(rest, at, object);
 }
 
 void OptionSchema::write_members(const void* object, Json& out) const {
@@ -358,6 +392,12 @@ void OptionSchema::write_members(const void* object, Json& out) const {
         accesses_[i].write(object, value);
         if (!value.is_null())
             out[options_[i].name] = std::move(value);
+    }
+    if (auto chosen = chosen_variant(object)) {
+        Json members;
+        // Only read here; the function is shared with the reader, which needs it writable.
+        variants_[*chosen].schema->write_members(locations_[*chosen](const_cast<void*>(object)), members);
+        out.update(members);
     }
 }
 

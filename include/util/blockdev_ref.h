@@ -36,4 +36,10 @@ public:
     using BlockdevRef::BlockdevRef;
 };
 
+// Where only the options of a new node make sense, as in blockdev-add.
+class BlockdevDefinition : public BlockdevRef {
+public:
+    using BlockdevRef::BlockdevRef;
+};
+
 }  // namespace ashlar

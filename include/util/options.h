@@ -18,9 +18,15 @@
 // That gives parsing with all checks, from key=value and from JSON; the defaults, which are the members' initialisers;
 // `help`; serialisation; and, through OptionSchema, the description from which query-qmp-schema is made.
 //
+// A union, as QMP has them, is a set in which one enum says which of several other sets goes on where it ends:
+//
+//     .required("type", &Address::type, "the family")
+//     .variant("inet", &Address::inet)
+//     .variant("unix", &Address::unix)
+//
 // Members are bool, integers, double, Size, std::string, enums with enum_names(), structs with options(), JsonBox,
-// BlockdevRef(OrNull), and std::vector or std::optional of these. Without an initialiser of its own an optional()
-// member that should be told from "not given" is a std::optional.
+// BlockdevRef(OrNull), BlockdevDefinition, and std::vector or std::optional of these. Without an initialiser of its own
+// an optional() member that should be told from "not given" is a std::optional.
 //
 // Sets are immutable once built, and usable from any thread. Errors name the option by its full path:
 // "limits.iops-total".
@@ -67,6 +73,7 @@ enum class OptionKind : uint8_t {
     List,
     BlockdevRef,
     BlockdevRefOrNull,
+    BlockdevDefinition,
     Any
 };
 
@@ -91,6 +98,12 @@ struct OptionInfo {
     bool is_called(std::string_view key) const;
 };
 
+// One case of a union.
+struct OptionVariant {
+    std::string value;  // of the tag
+    const OptionSchema* schema;
+};
+
 // Where a value is in the tree that is being read, for messages; a chain on the stack.
 struct OptionPlace {
     const OptionPlace* parent = nullptr;
@@ -109,11 +122,13 @@ public:
     const std::string& name() const { return name_; }
     std::span<const OptionInfo> options() const { return options_; }
     const OptionInfo* find(std::string_view key) const;  // by name or alias
-    std::string help() const;                            // "iothread options:\n  poll-max-ns=<int>   - ...\n"
+    const OptionInfo* tag() const { return variants_.empty() ? nullptr : &options_[tag_]; }
+    std::span<const OptionVariant> variants() const { return variants_; }
+    std::string help() const;  // "iothread options:\n  poll-max-ns=<int>   - ...\n"
 
     // Success when `rest` is empty, else the error for its first key: "Parameter 'fo' is unexpected (did you mean
-    // ...)".
-    Result<void> reject_rest(const Json& rest, const OptionPlace& at = {}) const;
+    // ...)". `object`: the struct that was read, whose variant's names may be meant as well.
+    Result<void> reject_rest(const Json& rest, const OptionPlace& at = {}, const void* object = nullptr) const;
 
 protected:
     using Reader = std::function<Result<void>(void*, const Json&, const OptionPlace&)>;
@@ -135,6 +150,12 @@ protected:
     std::string name_;
     std::vector<OptionInfo> options_;
     std::vector<Access> accesses_;  // parallel to options_
+
+    void add_variant(std::string_view value, const OptionSchema& schema, std::function<void*(void*)> locate);
+    std::optional<size_t> chosen_variant(const void* object) const;
+    size_t tag_ = 0;
+    std::vector<OptionVariant> variants_;
+    std::vector<std::function<void*(void*)>> locations_;  // parallel to variants_: its member of the object
 
     template <class>
     friend class OptionSet;
@@ -159,6 +180,7 @@ Result<void> read_option(std::string& out, const Json& value, const OptionPlace&
 Result<void> read_option(JsonBox& out, const Json& value, const OptionPlace& at);
 Result<void> read_option(BlockdevRef& out, const Json& value, const OptionPlace& at);
 Result<void> read_option(BlockdevRefOrNull& out, const Json& value, const OptionPlace& at);
+Result<void> read_option(BlockdevDefinition& out, const Json& value, const OptionPlace& at);
 Result<int64_t> read_signed(const Json& value, int64_t min, int64_t max, const OptionPlace& at);
 Result<uint64_t> read_unsigned(const Json& value, uint64_t max, const OptionPlace& at);
 Result<size_t> read_enum(const Json& value, std::span<const std::string_view> names, const OptionPlace& at);
@@ -199,6 +221,9 @@ template <>
 struct OptionTraits<BlockdevRef> : BasicOptionTraits<BlockdevRef, OptionKind::BlockdevRef> {};
 template <>
 struct OptionTraits<BlockdevRefOrNull> : BasicOptionTraits<BlockdevRefOrNull, OptionKind::BlockdevRefOrNull> {};
+
+template <>
+struct OptionTraits<BlockdevDefinition> : BasicOptionTraits<BlockdevDefinition, OptionKind::BlockdevDefinition> {};
 
 template <std::integral T>
 struct OptionTraits<T> {
@@ -318,6 +343,15 @@ public:
     // The option declared last still works, with a warning that ends in `instead`: "use 'x'".
     OptionSet&& deprecated(std::string_view instead) && {
         options_.back().deprecated = instead;
+        return std::move(*this);
+    }
+
+    // The options of member `member` as well when the option that was declared before the first variant, an enum, is
+    // `value`.
+    template <HasOptions M>
+    OptionSet&& variant(std::string_view value, M T::* member) && {
+        add_variant(value, M::options(),
+                    [member](void* object) -> void* { return &(static_cast<T*>(object)->*member); });
         return std::move(*this);
     }
 

@@ -77,6 +77,30 @@ struct Basket {
     }
 };
 
+// A union: what else a piece of fruit may have depends on its kind.
+struct ApplePart {
+    int pips = 0;
+
+    static const OptionSet<ApplePart>& options() {
+        static const auto set = OptionSet<ApplePart>("apple").optional("pips", &ApplePart::pips, "in the core");
+        return set;
+    }
+};
+
+struct FruitUnion {
+    Fruit kind = Fruit::Apple;
+    std::string name;
+    ApplePart apple;
+
+    static const OptionSet<FruitUnion>& options() {
+        static const auto set = OptionSet<FruitUnion>("fruit")
+                                    .optional("name", &FruitUnion::name, "its name")
+                                    .required("kind", &FruitUnion::kind, "its kind")
+                                    .variant("apple", &FruitUnion::apple);
+        return set;
+    }
+};
+
 struct Everything {
     Limits limits;
     std::string driver;
@@ -232,6 +256,18 @@ void test_include() {
                 R"({"driver": "raw", "iops-total": 9, "level": 7, "offset": 0})");
 }
 
+void test_union() {
+    auto apple = FruitUnion::options().parse(*parse_json(R"({"pips": 5, "kind": "apple"})"), Typing::Strict);
+    g_assert_cmpint(apple->apple.pips, ==, 5);
+    assert_text(dump_json(FruitUnion::options().to_json(*apple)), R"({"name": "", "kind": "apple", "pips": 5})");
+    assert_error(FruitUnion::options().parse(*parse_json(R"({"pips": 5, "kind": "pear"})"), Typing::Strict),
+                 "Parameter 'pips' is unexpected");
+    assert_error(FruitUnion::options().parse(*parse_json(R"({"pip": 5, "kind": "apple"})"), Typing::Strict),
+                 "Parameter 'pip' is unexpected (did you mean 'pips'?)");
+    assert_text(FruitUnion::options().tag()->name, "kind");
+    g_assert_cmpuint(FruitUnion::options().variants().size(), ==, 1);
+}
+
 void test_recursive() {
     auto tree = Tree::options().parse(
         *parse_json(R"({"name": "a", "children": [{"name": "b", "children": [{"name": "c"}]}]})"), Typing::Strict);
@@ -294,6 +330,7 @@ int main(int argc, char** argv) {
     g_test_add_func("/options/a-node-is-a-name-or-a-definition", test_blockdev_ref);
     g_test_add_func("/options/take-leaves-the-rest", test_take);
     g_test_add_func("/options/included-options-are-members", test_include);
+    g_test_add_func("/options/a-union-has-the-options-of-its-case", test_union);
     g_test_add_func("/options/declarations-may-be-recursive", test_recursive);
     g_test_add_func("/options/declarations-can-be-read", test_introspection);
     g_test_add_func("/options/help-lists-types-and-defaults", test_help);
