@@ -29,68 +29,51 @@ bool is_transient(int result) {
 
 }  // namespace
 
-HostFile::HostFile(UniqueFd fd, std::string filename, AioMode aio, bool direct)
-    : fd_(std::move(fd)), filename_(std::move(filename)), aio_(aio), direct_(direct) {}
-
-Result<std::unique_ptr<HostFile>> HostFile::create(UniqueFd fd, std::string filename, AioMode aio, bool direct) {
-    std::unique_ptr<HostFile> file(new HostFile(std::move(fd), std::move(filename), aio, direct));
-    if (auto done = file->probe(); !done)
-        return std::unexpected(std::move(done.error()));
-    return file;
-}
-
-Result<> HostFile::probe() {
+Result<HostFile::Description> HostFile::examine(UniqueFd fd, const std::string& filename, AioMode aio, bool direct) {
     struct stat st;
-    if (fstat(fd_.get(), &st) < 0)
-        return fail_errno(errno, "{}: fstat", filename_);
-    device_ = S_ISBLK(st.st_mode);
-    rotational_ = is_on_rotational_disk(fd_.get());
-    limits_ = {};
-    if (device_) {
-        // Half a sector cannot be discarded; write zeroes has no fallback of its own for one.
-        auto sector = static_cast<uint32_t>(std::max(device_sector_size(fd_.get()), 512));
-        limits_.pwrite_zeroes_alignment = limits_.pdiscard_alignment = sector;
+    if (fstat(fd.get(), &st) < 0)
+        return fail_errno(errno, "{}: fstat", filename);
+    Description result{.aio = aio, .direct = direct, .device = S_ISBLK(st.st_mode)};
+    result.length = file_length(fd.get());
+    if (result.length < 0)
+        return fail_errno(static_cast<int>(-result.length), "{}: cannot tell its size", filename);
+    result.rotational = is_on_rotational_disk(fd.get());
+    if (result.device) {
+        // Half a sector cannot be discarded, nor zeroed without being written.
+        auto sector = static_cast<uint32_t>(std::max<int>(device_sector_size(fd.get()), kSectorSize));
+        result.limits.pwrite_zeroes_alignment = result.limits.pdiscard_alignment = sector;
     }
-    if (direct_) {
-        auto alignment = probe_direct_alignment(fd_.get(), filename_.c_str());
+    if (direct) {
+        auto alignment = probe_direct_alignment(fd.get(), filename.c_str());
         if (!alignment)
             return std::unexpected(std::move(alignment.error()));
-        limits_.request_alignment = alignment->request;
-        limits_.min_mem_alignment = alignment->memory;
+        result.limits.request_alignment = alignment->request;
+        result.limits.min_mem_alignment = alignment->memory;
     }
-    // Without a hole now there will be none before we make one: SEEK_HOLE is the only one to know preallocated
-    // extents from written ones.
-    bool dense = device_ || (st.st_blocks * 512 >= st.st_size && lseek(fd_.get(), 0, SEEK_HOLE) == st.st_size);
-    may_have_holes_ = !dense;
-    return {};
+    // Blocks that are all there may be preallocated ones that were never written: only SEEK_HOLE knows.
+    result.dense = result.device || (st.st_blocks * 512 >= st.st_size && lseek(fd.get(), 0, SEEK_HOLE) == st.st_size);
+    result.fd = std::move(fd);
+    return result;
 }
 
-Result<> HostFile::replace_fd(UniqueFd fd, AioMode aio, bool direct) {
-    std::swap(fd_, fd);
-    std::swap(aio_, aio);
-    std::swap(direct_, direct);
-    BlockLimits limits = limits_;
-    auto done = probe();
-    if (!done) {
-        fd_ = std::move(fd);
-        aio_ = aio;
-        direct_ = direct;
-        limits_ = limits;
-    }
-    return done;
+HostFile::HostFile(Description description, std::string filename) : filename_(std::move(filename)) {
+    replace(std::move(description));
 }
 
-int64_t HostFile::length() const {
-    return file_length(fd_.get());
+void HostFile::replace(Description description) {
+    now_ = std::move(description);
+    length_.set(now_.length);
+    forget_data();
+    may_have_holes_ = !now_.dense;
 }
 
 int64_t HostFile::allocated_size() const {
     struct stat st;
-    return fstat(fd_.get(), &st) < 0 ? -errno : st.st_blocks * 512;
+    return fstat(fd(), &st) < 0 ? -errno : st.st_blocks * 512;
 }
 
 bool HostFile::supports_fast_zero() const {
-    if (device_)
+    if (now_.device)
         return can_punch_hole_;
     return can_zero_range_ || (can_punch_hole_ && can_fallocate_);
 }
@@ -98,7 +81,7 @@ bool HostFile::supports_fast_zero() const {
 // --- reading and writing ---
 
 Task<int> HostFile::co_preadv(int64_t offset, int64_t bytes, IoVector iov) {
-    int n = co_await file_readv(aio_, fd_.get(), offset, iov.iov, iov.count);
+    int n = co_await file_readv(now_.aio, fd(), offset, iov.iov, iov.count);
     if (n == bytes)
         co_return 0;
     co_return co_await read_rest(offset, bytes, iov, n);
@@ -106,7 +89,7 @@ Task<int> HostFile::co_preadv(int64_t offset, int64_t bytes, IoVector iov) {
 
 Task<int> HostFile::read_rest(int64_t offset, int64_t bytes, IoVector iov, int first) {
     IoProgress progress(iov);
-    AioMode aio = aio_;
+    AioMode aio = now_.aio;
     int64_t done = 0;
     for (int n = first;;) {
         if (n < 0 && !is_transient(n))
@@ -120,32 +103,33 @@ Task<int> HostFile::read_rest(int64_t offset, int64_t bytes, IoVector iov, int f
         if (done == bytes)
             co_return 0;
         // The end of the file: nothing was read, or O_DIRECT read a part of a block.
-        if (n == 0 || (n > 0 && done % limits_.request_alignment != 0)) {
+        if (n == 0 || (n > 0 && done % now_.limits.request_alignment != 0)) {
             progress.fill_zero();
             co_return 0;
         }
-        n = co_await file_readv(aio, fd_.get(), offset + done, progress.rest().iov, progress.rest().count);
+        n = co_await file_readv(aio, fd(), offset + done, progress.rest().iov, progress.rest().count);
     }
 }
 
 Task<int> HostFile::co_pwritev(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) {
     bool dsync = has(flags, RequestFlags::Fua) && can_dsync_.load(std::memory_order_relaxed);
-    int n = co_await file_writev(aio_, fd_.get(), offset, iov.iov, iov.count, dsync ? RWF_DSYNC : 0);
-    if (n == bytes && (dsync || !has(flags, RequestFlags::Fua)))
+    int n = co_await file_writev(now_.aio, fd(), offset, iov.iov, iov.count, dsync ? RWF_DSYNC : 0);
+    if (n == bytes && (dsync || !has(flags, RequestFlags::Fua))) {
+        length_.grow_to(offset + bytes);
         co_return 0;
-    co_return co_await write_rest(offset, bytes, iov, flags, n);
+    }
+    co_return co_await write_rest(offset, bytes, iov, flags, dsync, n);
 }
 
-Task<int> HostFile::write_rest(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags, int first) {
-    bool fua = has(flags, RequestFlags::Fua);
+Task<int> HostFile::write_rest(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags, bool dsync, int first) {
     IoProgress progress(iov);
-    AioMode aio = aio_;
+    AioMode aio = now_.aio;
     int64_t done = 0;
     for (int n = first;;) {
-        if (fua && n == -EOPNOTSUPP && can_dsync_) {
-            can_dsync_ = false;
+        if (n == -EOPNOTSUPP && dsync) {
+            dsync = can_dsync_ = false;
         } else if (n < 0 && !is_transient(n)) {
-            if (fua && n == -EIO)  // the others are from before anything was written
+            if (dsync && n == -EIO)  // the others are from before anything was written
                 remember_write_back_error(n);
             co_return n;
         } else if (n == 0) {
@@ -156,13 +140,14 @@ Task<int> HostFile::write_rest(int64_t offset, int64_t bytes, IoVector iov, Requ
         if (n > 0) {
             done += n;
             progress.advance(static_cast<size_t>(n));
+            length_.grow_to(offset + done);
         }
         if (done == bytes)
             break;
-        n = co_await file_writev(aio, fd_.get(), offset + done, progress.rest().iov, progress.rest().count,
-                                 fua && can_dsync_ ? RWF_DSYNC : 0);
+        n = co_await file_writev(aio, fd(), offset + done, progress.rest().iov, progress.rest().count,
+                                 dsync ? RWF_DSYNC : 0);
     }
-    if (fua && !can_dsync_)
+    if (has(flags, RequestFlags::Fua) && !dsync)
         co_return co_await co_flush();
     co_return 0;
 }
@@ -172,7 +157,7 @@ Task<int> HostFile::write_rest(int64_t offset, int64_t bytes, IoVector iov, Requ
 // After a failed write-back the kernel takes the pages for clean and reports the error just once: a later fdatasync
 // succeeds though the data are lost. O_DIRECT leaves nothing in the page cache to be lost.
 void HostFile::remember_write_back_error(int error) {
-    if (!direct_)
+    if (!now_.direct)
         write_back_error_ = error;
 }
 
@@ -181,11 +166,18 @@ Task<int> HostFile::co_flush() {
         co_return error;
     int ret;
     do
-        ret = co_await file_datasync(aio_, fd_.get());
+        ret = co_await file_datasync(now_.aio, fd());
     while (is_transient(ret));
     if (ret < 0)
         remember_write_back_error(ret);
-    co_return ret;
+    co_return ret < 0 ? ret : write_back_error_.load(std::memory_order_acquire);
+}
+
+Task<int> HostFile::co_prefetch(int64_t offset, int64_t bytes) {
+    if (now_.direct)
+        co_return 0;
+    co_return co_await run_blocking(
+        [file = fd(), offset, bytes] { return -posix_fadvise(file, offset, bytes, POSIX_FADV_WILLNEED); });
 }
 
 // --- allocation ---
@@ -203,7 +195,7 @@ Task<int> HostFile::allocate(int mode, int64_t offset, int64_t bytes, std::atomi
         co_return -ENOTSUP;
     int ret;
     do
-        ret = co_await file_fallocate(aio_, fd_.get(), mode, offset, bytes);
+        ret = co_await file_fallocate(now_.aio, fd(), mode, offset, bytes);
     while (is_transient(ret));
     if (is_unsupported(ret)) {
         supported = false;
@@ -215,12 +207,12 @@ Task<int> HostFile::allocate(int mode, int64_t offset, int64_t bytes, std::atomi
 Task<int> HostFile::co_pdiscard(int64_t offset, int64_t bytes) {
     forget_data();
     int ret;
-    if (!device_) {
+    if (!now_.device) {
         ret = co_await allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes, can_punch_hole_);
     } else {
-        ret = co_await run_blocking([fd = fd_.get(), offset, bytes] {
+        ret = co_await run_blocking([file = fd(), offset, bytes] {
             uint64_t range[2] = {static_cast<uint64_t>(offset), static_cast<uint64_t>(bytes)};
-            return ioctl(fd, BLKDISCARD, range) < 0 ? -errno : 0;
+            return ioctl(file, BLKDISCARD, range) < 0 ? -errno : 0;
         });
         if (is_unsupported(ret))
             ret = -ENOTSUP;
@@ -231,8 +223,10 @@ Task<int> HostFile::co_pdiscard(int64_t offset, int64_t bytes) {
 
 Task<int> HostFile::co_pwrite_zeroes(int64_t offset, int64_t bytes, RequestFlags flags) {
     forget_data();
-    int ret = device_ ? co_await zero_device(offset, bytes, flags) : co_await zero_regular(offset, bytes, flags);
+    int ret = now_.device ? co_await zero_device(offset, bytes, flags) : co_await zero_regular(offset, bytes, flags);
     forget_data();
+    if (ret == 0)
+        length_.grow_to(offset + bytes);
     if (ret == 0 && has(flags, RequestFlags::Fua))
         ret = co_await co_flush();
     co_return ret;
@@ -241,7 +235,7 @@ Task<int> HostFile::co_pwrite_zeroes(int64_t offset, int64_t bytes, RequestFlags
 Task<int> HostFile::zero_regular(int64_t offset, int64_t bytes, RequestFlags flags) {
     constexpr int kPunch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
     int ret;
-    if (has(flags, RequestFlags::MayUnmap) && offset + bytes <= length()) {
+    if (has(flags, RequestFlags::MayUnmap) && offset + bytes <= file_length(fd())) {
         ret = co_await allocate(kPunch, offset, bytes, can_punch_hole_);
         if (ret != -ENOTSUP)
             co_return ret;
@@ -250,7 +244,7 @@ Task<int> HostFile::zero_regular(int64_t offset, int64_t bytes, RequestFlags fla
     if (ret != -ENOTSUP && ret != -EINVAL)
         co_return ret;
     if (can_fallocate_) {  // a hole filled again; behind the end there is nothing to punch
-        ret = offset < length() ? co_await allocate(kPunch, offset, bytes, can_punch_hole_) : 0;
+        ret = offset < file_length(fd()) ? co_await allocate(kPunch, offset, bytes, can_punch_hole_) : 0;
         if (ret == 0)
             ret = co_await allocate(0, offset, bytes, can_fallocate_);
         co_return ret;
@@ -267,9 +261,9 @@ Task<int> HostFile::zero_device(int64_t offset, int64_t bytes, RequestFlags flag
     }
     if (has(flags, RequestFlags::NoFallback) || !can_zero_range_)
         co_return -ENOTSUP;
-    int ret = co_await run_blocking([fd = fd_.get(), offset, bytes] {
+    int ret = co_await run_blocking([file = fd(), offset, bytes] {
         uint64_t range[2] = {static_cast<uint64_t>(offset), static_cast<uint64_t>(bytes)};
-        return ioctl(fd, BLKZEROOUT, range) < 0 ? -errno : 0;
+        return ioctl(file, BLKZEROOUT, range) < 0 ? -errno : 0;
     });
     if (is_unsupported(ret)) {
         can_zero_range_ = false;
@@ -280,11 +274,11 @@ Task<int> HostFile::zero_device(int64_t offset, int64_t bytes, RequestFlags flag
 
 // --- block status ---
 
-Task<BlockStatus> HostFile::co_block_status(int64_t offset, int64_t bytes) {
+Task<BlockStatus> HostFile::co_block_status(bool want_zero, int64_t offset, int64_t bytes) {
     auto answer = [offset](unsigned flags, int64_t length) {
         return BlockStatus{.flags = flags | BlockStatus::OffsetValid, .bytes = length, .offset = offset};
     };
-    if (!may_have_holes() || !can_seek_data_)
+    if (!want_zero || !may_have_holes() || !can_seek_data_)
         co_return answer(BlockStatus::Data, bytes);
     unsigned generation;
     {
@@ -298,11 +292,11 @@ Task<BlockStatus> HostFile::co_block_status(int64_t offset, int64_t bytes) {
         int64_t data;  // where data begin at or after `offset`; negative errno
         int64_t hole;  // where they end, if they begin at `offset`
     };
-    auto [data, hole] = co_await run_blocking([fd = fd_.get(), offset] {
-        Found found{lseek(fd, offset, SEEK_DATA), 0};
+    auto [data, hole] = co_await run_blocking([file = fd(), offset] {
+        Found found{lseek(file, offset, SEEK_DATA), 0};
         if (found.data < 0)
             found.data = -errno;
-        else if (found.data == offset && (found.hole = lseek(fd, offset, SEEK_HOLE)) < 0)
+        else if (found.data == offset && (found.hole = lseek(file, offset, SEEK_HOLE)) < 0)
             found.hole = -errno;
         return found;
     });

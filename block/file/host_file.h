@@ -2,14 +2,14 @@
 //
 // The operations of the `file` and `host_device` drivers, with the kernel's irregularities dealt with: short transfers,
 // what the file system does not know (remembered), errors of write-back that the kernel reports only once. Requests
-// come from any AioContext at any time; replace_fd() only while there are none. Results are 0 or a negative errno.
+// come from any AioContext at any time; replace() only while there are none. Results are 0 or a negative errno.
 #pragma once
 
 #include <atomic>
 #include <mutex>
 #include <string>
 
-#include "block/block_types.h"
+#include "block/block_driver.h"
 #include "util/error.h"
 #include "util/file_io.h"
 #include "util/task.h"
@@ -19,31 +19,46 @@ namespace ashlar {
 
 class HostFile {
 public:
-    // `direct`: `fd` was opened with O_DIRECT.
-    static Result<std::unique_ptr<HostFile>> create(UniqueFd fd, std::string filename, AioMode aio, bool direct);
+    // One open file description, examined.
+    struct Description {
+        UniqueFd fd;
+        AioMode aio = AioMode::IoUring;
+        bool direct = false;  // opened with O_DIRECT
+        bool device = false;
+        bool rotational = false;
+        bool dense = false;  // without holes now
+        int64_t length = 0;
+        BlockLimits limits;
+    };
+    // Makes blocking calls.
+    static Result<Description> examine(UniqueFd fd, const std::string& filename, AioMode aio, bool direct);
+
+    HostFile(Description description, std::string filename);
 
     [[nodiscard]] Task<int> co_preadv(int64_t offset, int64_t bytes, IoVector iov);  // zeroes behind the end
     [[nodiscard]] Task<int> co_pwritev(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags);
     [[nodiscard]] Task<int> co_pwrite_zeroes(int64_t offset, int64_t bytes, RequestFlags flags);
     [[nodiscard]] Task<int> co_pdiscard(int64_t offset, int64_t bytes);
     [[nodiscard]] Task<int> co_flush();
-    [[nodiscard]] Task<BlockStatus> co_block_status(int64_t offset, int64_t bytes);
+    [[nodiscard]] Task<int> co_prefetch(int64_t offset, int64_t bytes);  // into the page cache
+    [[nodiscard]] Task<BlockStatus> co_block_status(bool want_zero, int64_t offset, int64_t bytes);
     // On failure the file has its old size. A device has the size that it has: `exact` asks for just that.
     [[nodiscard]] Task<Result<>> co_truncate(int64_t size, bool exact, PreallocMode prealloc);
 
-    int64_t length() const;          // a system call; negative errno
+    // As of the last change that was made here.
+    int64_t length() const { return length_.get(); }
     int64_t allocated_size() const;  // bytes on the disk; negative errno
-    const BlockLimits& limits() const { return limits_; }
+    const std::string& filename() const { return filename_; }
+    const BlockLimits& limits() const { return now_.limits; }
     bool may_have_holes() const { return may_have_holes_.load(std::memory_order_relaxed); }
     bool supports_fast_zero() const;
-    bool is_rotational() const { return rotational_; }
-    bool is_device() const { return device_; }
-    bool is_direct() const { return direct_; }
+    bool is_rotational() const { return now_.rotational; }
+    bool is_direct() const { return now_.direct; }
 
-    int fd() const { return fd_.get(); }
-    AioMode aio() const { return aio_; }
+    int fd() const { return now_.fd.get(); }
+    AioMode aio() const { return now_.aio; }
     // Another description of the same file: with other access rights, mechanism or cache mode.
-    Result<> replace_fd(UniqueFd fd, AioMode aio, bool direct);
+    void replace(Description description);
 
 private:
     // The last range found to be data: most questions are about what follows the last answer.
@@ -52,10 +67,8 @@ private:
         int64_t end = 0;
     };
 
-    HostFile(UniqueFd fd, std::string filename, AioMode aio, bool direct);
-    Result<> probe();
     Task<int> read_rest(int64_t offset, int64_t bytes, IoVector iov, int first);
-    Task<int> write_rest(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags, int first);
+    Task<int> write_rest(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags, bool dsync, int first);
     Task<int> zero_device(int64_t offset, int64_t bytes, RequestFlags flags);
     Task<int> zero_regular(int64_t offset, int64_t bytes, RequestFlags flags);
     Task<int> allocate(int mode, int64_t offset, int64_t bytes, std::atomic<bool>& supported);
@@ -64,13 +77,9 @@ private:
     void forget_data();  // something may have become a hole
     void remember_write_back_error(int error);
 
-    UniqueFd fd_;
-    std::string filename_;
-    AioMode aio_;
-    bool direct_;
-    bool device_ = false;
-    bool rotational_ = false;
-    BlockLimits limits_;
+    Description now_;
+    const std::string filename_;
+    ImageLength length_;
 
     // Capabilities, true until the kernel says otherwise.
     std::atomic<bool> can_dsync_{true};

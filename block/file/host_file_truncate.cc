@@ -6,15 +6,16 @@
 #include <cstring>
 
 #include "block/file/host_file.h"
+#include "block/file/probe.h"
 #include "block/file/reopen_fd.h"
 #include "util/buffer_pool.h"
 
 namespace ashlar {
 
 Task<Result<>> HostFile::co_truncate(int64_t size, bool exact, PreallocMode prealloc) {
-    if (!device_)
+    if (!now_.device)
         co_return co_await resize_regular(size, prealloc);
-    int64_t now = length();
+    int64_t now = file_length(fd());
     if (now < 0)
         co_return fail_errno(static_cast<int>(-now), "{}: cannot tell the size of the device", filename_);
     if (prealloc != PreallocMode::Off)
@@ -25,11 +26,12 @@ Task<Result<>> HostFile::co_truncate(int64_t size, bool exact, PreallocMode prea
     if (exact && size != now)
         co_return std::unexpected(
             Error{.message = fmt::format("{}: Cannot resize device files", filename_), .code = ENOTSUP});
+    length_.set(now);
     co_return Result<>();
 }
 
 Task<Result<>> HostFile::resize_regular(int64_t size, PreallocMode prealloc) {
-    int64_t old = length();
+    int64_t old = file_length(fd());
     if (old < 0)
         co_return fail_errno(static_cast<int>(-old), "{}: cannot tell the size of the file", filename_);
     if (prealloc == PreallocMode::Metadata)
@@ -43,7 +45,7 @@ Task<Result<>> HostFile::resize_regular(int64_t size, PreallocMode prealloc) {
     int ret = 0;
     const char* what = "Failed to resize the file";
     if (prealloc == PreallocMode::Off) {
-        ret = co_await run_blocking([fd = fd_.get(), size] { return ftruncate(fd, size) < 0 ? -errno : 0; });
+        ret = co_await run_blocking([file = fd(), size] { return ftruncate(file, size) < 0 ? -errno : 0; });
     } else if (size > old && prealloc == PreallocMode::Falloc) {
         what = "Could not preallocate data for the new file";
         ret = co_await allocate(0, old, size - old, can_fallocate_);
@@ -53,11 +55,14 @@ Task<Result<>> HostFile::resize_regular(int64_t size, PreallocMode prealloc) {
         what = "Could not write zeros for preallocation";
         ret = co_await write_zero_buffers(old, size);
     }
-    if (ret == 0)
+    forget_data();
+    if (ret == 0) {
+        length_.set(size);
         co_return Result<>();
+    }
     std::string undo;
     if (prealloc != PreallocMode::Off) {
-        int error = co_await run_blocking([fd = fd_.get(), old] { return ftruncate(fd, old) < 0 ? errno : 0; });
+        int error = co_await run_blocking([file = fd(), old] { return ftruncate(file, old) < 0 ? errno : 0; });
         if (error)
             undo = fmt::format(" (and its old size could not be restored: {})", strerror(error));
     }
@@ -67,7 +72,7 @@ Task<Result<>> HostFile::resize_regular(int64_t size, PreallocMode prealloc) {
 
 // By a description of its own in the page cache, since O_DIRECT could not begin or end within a block.
 Task<int> HostFile::write_zero_buffers(int64_t offset, int64_t end) {
-    auto cached = reopen_fd(fd_.get(), filename_, O_WRONLY);
+    auto cached = reopen_fd(fd(), filename_, O_WRONLY);
     if (!cached)
         co_return -cached.error().code;
     constexpr int64_t kChunk = 1 << 20;

@@ -53,10 +53,10 @@ struct Fixture {
     }
 
     std::unique_ptr<HostFile> make(UniqueFd fd, AioMode aio, bool direct) {
-        auto made = HostFile::create(std::move(fd), name, aio, direct);
-        if (!made)
-            g_error("%s", made.error().message.c_str());
-        return std::move(*made);
+        auto examined = HostFile::examine(std::move(fd), name, aio, direct);
+        if (!examined)
+            g_error("%s", examined.error().message.c_str());
+        return std::make_unique<HostFile>(std::move(*examined), name);
     }
     void reprobe() { file = make(open_file(name), file->aio(), false); }
 
@@ -77,7 +77,7 @@ struct Fixture {
     int discard(int64_t offset, int64_t bytes) { return sync_wait(*context, file->co_pdiscard(offset, bytes)); }
     int flush() { return sync_wait(*context, file->co_flush()); }
     BlockStatus status(int64_t offset, int64_t bytes) {
-        return sync_wait(*context, file->co_block_status(offset, bytes));
+        return sync_wait(*context, file->co_block_status(true, offset, bytes));
     }
     Result<> truncate(int64_t size, PreallocMode prealloc = PreallocMode::Off) {
         return sync_wait(*context, file->co_truncate(size, true, prealloc));
@@ -326,7 +326,9 @@ void test_reopen_renamed() {
     std::ofstream(f.name) << "theirs";
     auto fd = reopen_fd(f.file->fd(), f.name, O_RDONLY);
     g_assert_true(fd.has_value());
-    g_assert_true(f.file->replace_fd(std::move(*fd), AioMode::Threads, false).has_value());
+    auto description = HostFile::examine(std::move(*fd), f.name, AioMode::Threads, false);
+    g_assert_true(description.has_value());
+    f.file->replace(std::move(*description));
     assert_text(f.read(0, 4), "mine");
     g_assert_cmpint(f.write(0, "x"), ==, -EBADF);
 }
