@@ -7,7 +7,8 @@ from ashlar_test import MIB, check, diag, equal, main, qemu_in_our_place, saniti
 from raw_nbd import (CMD_READ, IHAVEOPT, INFO_BLOCK_SIZE, INFO_DESCRIPTION, INFO_EXPORT, INFO_NAME, OPT_ABORT,
                      OPT_EXPORT_NAME, OPT_GO, OPT_INFO, OPT_LIST, OPT_LIST_META_CONTEXT, OPT_SET_META_CONTEXT,
                      OPT_STARTTLS, OPT_STRUCTURED_REPLY, REP_ACK, REP_ERR_INVALID, REP_ERR_TOO_BIG, REP_ERR_UNKNOWN,
-                     REP_ERR_UNSUP, REP_META_CONTEXT, REP_SERVER, Closed, RawNbd, request_bytes)
+                     REP_ERR_UNSUP, REP_META_CONTEXT, REP_SERVER, Closed, RawNbd, meta_query,
+                     request_bytes)
 
 NAME = b'disk'
 
@@ -54,11 +55,6 @@ def refused(client, option, data, *errors):
     """The option gets one of these errors, and the connection is as good as before."""
     error = last(client, option, data)
     check(error in errors, f'option {option} with {data[:60]!r} is answered with {error:#x}')
-
-
-def meta_query(name, *queries):
-    return (struct.pack('>I', len(name)) + name + struct.pack('>I', len(queries)) +
-            b''.join(struct.pack('>I', len(q)) + q for q in queries))
 
 
 def test_a_client_that_leaves_after_any_byte(t):

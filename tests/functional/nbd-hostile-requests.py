@@ -2,7 +2,7 @@
 """What a client may get wrong once it has an export: each request fails alone, with the error that the spec wants."""
 import threading
 
-from ashlar_test import KIB, MIB, check, diag, equal, main, qemu_in_our_place, sanitized, wait_until
+from ashlar_test import KIB, MIB, check, diag, equal, main, qemu_in_our_place, sanitized, skip, wait_until
 from raw_nbd import (CMD_BLOCK_STATUS, CMD_CACHE, CMD_DISC, CMD_FLUSH, CMD_READ, CMD_TRIM, CMD_WRITE, CMD_WRITE_ZEROES,
                      EINVAL, ENOSPC, EOVERFLOW, EPERM, FLAG_DF, FLAG_FUA, REQUEST_MAGIC, TRANS_READ_ONLY, Closed,
                      RawNbd, request_bytes)
@@ -167,7 +167,7 @@ def test_the_same_cookie_for_many_requests(t):
         for i in range(64):
             client.send_request(CMD_READ, 0, 512, cookie=0xffffffffffffffff)
         for i in range(64):
-            equal(client.recv_reply(512), (0xffffffffffffffff, 0, bytes(served.data[:512])), 'the reply')
+            equal(client.recv_reply(512)[:3], (0xffffffffffffffff, 0, bytes(served.data[:512])), 'the reply')
 
 
 def test_a_client_that_never_reads_its_replies(t):
@@ -191,6 +191,8 @@ def test_a_client_that_never_reads_its_replies(t):
 
 
 def test_the_server_ends_although_nobody_reads_its_replies(t):
+    if qemu_in_our_place():
+        skip('qemu-nbd waits for such a client')
     served = Served(t)
     with served.client() as client:
         client.send(b''.join(request_bytes(CMD_READ, 0, MIB, cookie=i) for i in range(200)))

@@ -16,6 +16,7 @@ REQUEST_MAGIC = 0x25609513
 EXTENDED_REQUEST_MAGIC = 0x21e41c71
 SIMPLE_REPLY_MAGIC = 0x67446698
 STRUCTURED_REPLY_MAGIC = 0x668e33ef
+EXTENDED_REPLY_MAGIC = 0x6e8a278c
 
 (OPT_EXPORT_NAME, OPT_ABORT, OPT_LIST, OPT_STARTTLS, OPT_INFO, OPT_GO, OPT_STRUCTURED_REPLY, OPT_LIST_META_CONTEXT,
  OPT_SET_META_CONTEXT, OPT_EXTENDED_HEADERS) = 1, 2, 3, 5, 6, 7, 8, 9, 10, 11
@@ -25,19 +26,29 @@ REP_ACK, REP_SERVER, REP_INFO, REP_META_CONTEXT = 1, 2, 3, 4
 INFO_EXPORT, INFO_NAME, INFO_DESCRIPTION, INFO_BLOCK_SIZE = range(4)
 
 CMD_READ, CMD_WRITE, CMD_DISC, CMD_FLUSH, CMD_TRIM, CMD_CACHE, CMD_WRITE_ZEROES, CMD_BLOCK_STATUS = range(8)
-FLAG_FUA, FLAG_NO_HOLE, FLAG_DF, FLAG_REQ_ONE, FLAG_FAST_ZERO = (1 << n for n in range(5))
+FLAG_FUA, FLAG_NO_HOLE, FLAG_DF, FLAG_REQ_ONE, FLAG_FAST_ZERO, FLAG_PAYLOAD_LEN = (1 << n for n in range(6))
 TRANS_HAS_FLAGS, TRANS_READ_ONLY, TRANS_SEND_FLUSH, TRANS_SEND_FUA = (1 << n for n in range(4))
 TRANS_SEND_TRIM, TRANS_SEND_WRITE_ZEROES, TRANS_SEND_DF, TRANS_MULTI_CONN = (1 << n for n in range(5, 9))
-CHUNK_NONE, CHUNK_DATA, CHUNK_HOLE, CHUNK_BLOCK_STATUS = 0, 1, 2, 5
+CHUNK_NONE, CHUNK_DATA, CHUNK_HOLE, CHUNK_BLOCK_STATUS, CHUNK_BLOCK_STATUS_EXT = 0, 1, 2, 5, 6
 CHUNK_ERROR, CHUNK_ERROR_OFFSET = 0x8001, 0x8002
 EPERM, EIO, ENOMEM, EINVAL, ENOSPC, EOVERFLOW, ENOTSUP, ESHUTDOWN = 1, 5, 12, 22, 28, 75, 95, 108
 
-Reply = namedtuple('Reply', 'cookie error data')            # a whole answer, of whichever kind
+# A whole answer, of whichever kind. chunks: the types of its chunks; extents: of each meta context, (length, flags).
+Reply = namedtuple('Reply', 'cookie error data chunks extents', defaults=((), {}))
 OptionReply = namedtuple('OptionReply', 'type data')
 
 
 def request_bytes(command, offset=0, length=0, data=b'', flags=0, cookie=1, magic=REQUEST_MAGIC):
     return struct.pack('>IHHQQI', magic, flags, command, cookie, offset, length) + data
+
+
+def extended_request_bytes(command, offset=0, length=0, data=b'', flags=0, cookie=1, magic=EXTENDED_REQUEST_MAGIC):
+    return struct.pack('>IHHQQQ', magic, flags, command, cookie, offset, length) + data
+
+
+def meta_query(name, *contexts):
+    return (struct.pack('>I', len(name)) + name + struct.pack('>I', len(contexts)) +
+            b''.join(struct.pack('>I', len(context)) + context for context in contexts))
 
 
 class Closed(Exception):
@@ -49,7 +60,8 @@ class RawNbd:
         self.socket = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
         self.socket.connect(address)
         self.socket.settimeout(PATIENCE)
-        self.structured = False
+        self.structured = self.extended = False
+        self.contexts = {}      # id -> name
         self.size = self.flags = None
 
     def __enter__(self):
@@ -139,6 +151,18 @@ class RawNbd:
         assert answer == REP_ACK, hex(answer)
         self.structured = True
 
+    def negotiate_extended(self):
+        answer = self.option(OPT_EXTENDED_HEADERS)[-1].type
+        assert answer == REP_ACK, hex(answer)
+        self.structured = self.extended = True
+
+    def set_contexts(self, name, *contexts):
+        """Returns what the server has selected: id -> name."""
+        *selected, last = self.option(OPT_SET_META_CONTEXT, meta_query(name, *contexts))
+        assert last.type == REP_ACK, (hex(last.type), last.data)
+        self.contexts = {struct.unpack('>I', r.data[:4])[0]: r.data[4:] for r in selected}
+        return self.contexts
+
     @classmethod
     def connected(cls, address, name=b'', structured=False):
         client = cls(address)
@@ -151,7 +175,7 @@ class RawNbd:
     # Transmission
 
     def send_request(self, *request, **more):
-        self.send(request_bytes(*request, **more))
+        self.send((extended_request_bytes if self.extended else request_bytes)(*request, **more))
 
     def recv_reply(self, read_length=0):
         """One whole reply. `read_length`: of the READ that a simple reply would answer."""
@@ -159,26 +183,39 @@ class RawNbd:
         if magic == SIMPLE_REPLY_MAGIC:
             error, cookie = self.unpack('>IQ')
             return Reply(cookie, error, b'' if error else self.recv(read_length))
-        assert magic == STRUCTURED_REPLY_MAGIC and self.structured, hex(magic)
-        error, parts, cookie = 0, {}, None
+        error, parts, cookie, chunks, extents = 0, {}, None, [], {}
         while True:
-            flags, kind, of, length = self.unpack('>HHQI')
-            assert cookie in (None, of), 'chunks of several replies are mixed, which this client does not ask for'
+            if self.extended:
+                assert magic == EXTENDED_REPLY_MAGIC, hex(magic)
+                flags, kind, of, _, length = self.unpack('>HHQQQ')
+            else:
+                assert magic == STRUCTURED_REPLY_MAGIC and self.structured, hex(magic)
+                flags, kind, of, length = self.unpack('>HHQI')
+            assert cookie in (None, of), 'chunks of several replies are mixed: wait for each reply'
             cookie = of
+            chunks.append(kind)
             payload = self.recv(length)
             if kind == CHUNK_DATA:
                 parts[struct.unpack('>Q', payload[:8])[0]] = payload[8:]
             elif kind == CHUNK_HOLE:
                 at, hole = struct.unpack('>QI', payload)
                 parts[at] = bytes(hole)
+            elif kind == CHUNK_BLOCK_STATUS:
+                assert not self.extended, 'a block status of 32 bits'
+                extents[self.contexts[struct.unpack('>I', payload[:4])[0]]] = list(struct.iter_unpack('>II', payload[4:]))
+            elif kind == CHUNK_BLOCK_STATUS_EXT:
+                context, count = struct.unpack('>II', payload[:8])
+                extents[self.contexts[context]] = list(struct.iter_unpack('>QQ', payload[8:]))
+                assert len(extents[self.contexts[context]]) == count, count
             elif kind & 0x8000:
                 error = struct.unpack('>I', payload[:4])[0]
                 assert error, 'an error chunk without an error'
+            else:
+                assert kind == CHUNK_NONE and length == 0 and flags & 1, (kind, length, flags)
             if flags & 1:
                 break
             magic = self.unpack('>I')[0]
-            assert magic == STRUCTURED_REPLY_MAGIC, hex(magic)
-        return Reply(cookie, error, b''.join(parts[at] for at in sorted(parts)))
+        return Reply(cookie, error, b''.join(parts[at] for at in sorted(parts)), chunks, extents)
 
     def request(self, command, offset=0, length=0, data=b'', flags=0, cookie=None):
         """Sends a request and returns its reply, which must be to it."""
@@ -194,6 +231,7 @@ class RawNbd:
         return reply.data
 
     def write(self, offset, data, flags=0):
+        flags |= FLAG_PAYLOAD_LEN if self.extended else 0
         return self.request(CMD_WRITE, offset, len(data), data, flags).error
 
     def disconnect(self):
