@@ -4,6 +4,7 @@
 #include <linux/vm_sockets.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
@@ -373,6 +374,15 @@ std::optional<SocketAddress> local_address(int fd) {
 }
 std::optional<SocketAddress> peer_address(int fd) {
     return address_of(fd, getpeername);
+}
+
+void set_low_latency(int fd) {
+    int domain = socket_option(fd, SO_DOMAIN);
+    if (domain != AF_INET && domain != AF_INET6)
+        return;
+    int on = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
 }
 
 Result<std::vector<UniqueFd>> take_systemd_sockets() {

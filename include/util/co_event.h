@@ -1,4 +1,5 @@
 // CoEvent: a flag that coroutines wait for. set() wakes all who wait; whoever comes later does not wait until reset().
+// pulse() wakes those who wait now, to look at a condition of their own: `while (!ready) co_await event.wait();`.
 //
 // For coroutines of one AioContext: everything is called in its thread. A coroutine is resumed in a later turn of the
 // loop, and finds the flag reset if somebody has been quicker.
@@ -18,6 +19,7 @@ public:
         waiters_.wake_all();
     }
     void reset() { set_ = false; }
+    void pulse() { waiters_.wake_all(); }
     bool is_set() const { return set_; }
 
     struct WaitAwaiter : WaitList::Waiter {

@@ -77,6 +77,9 @@ enum class ResolveFor { Listen, Connect };
 [[nodiscard]] std::optional<SocketAddress> local_address(int fd);
 [[nodiscard]] std::optional<SocketAddress> peer_address(int fd);
 
+// Makes a connected TCP socket send small messages at once and notice a peer that has vanished; does nothing to others.
+void set_low_latency(int fd);
+
 // The descriptors that systemd passed to this process (sd_listen_fds(3)), now close-on-exec; none if it passed none.
 // The environment variables are removed, so that children do not take the descriptors for theirs.
 [[nodiscard]] Result<std::vector<UniqueFd>> take_systemd_sockets();

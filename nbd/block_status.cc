@@ -1,0 +1,126 @@
+// BLOCK_STATUS: what the backend says of a range, as extents of each metadata context asked for.
+//
+// One walk over the range serves every context. Neighbours of the same status are one extent; extents are multiples of
+// the minimum block size, a block of several kinds having what is true of all of it.
+#include <algorithm>
+
+#include "nbd/transmission.h"
+
+namespace ashlar::nbd {
+
+namespace {
+
+struct Statuses {
+    uint32_t of[kContextCount] = {};
+};
+
+Statuses statuses_of(const BlockStatus& status) {
+    uint32_t hole = status.has(BlockStatus::Data) ? 0 : kStateHole;
+    uint32_t zero = status.has(BlockStatus::Zero) ? kStateZero : 0;
+    return {{hole | zero, status.depth}};
+}
+
+class ExtentList {
+public:
+    ExtentList(uint32_t id, size_t limit) : id_(id), limit_(limit) {}
+
+    // False: the list was full, and neither it nor any later piece was taken.
+    bool add(uint64_t length, const Statuses& statuses) {
+        if (full_)
+            return false;
+        uint32_t status = statuses.of[id_];
+        if (!extents_.empty() && extents_.back().status == status) {
+            extents_.back().length += length;
+            return true;
+        }
+        if (extents_.size() == limit_) {
+            full_ = true;
+            return false;
+        }
+        extents_.push_back({length, status});
+        return true;
+    }
+    uint32_t id() const { return id_; }
+    std::span<const Extent> extents() const { return extents_; }
+
+private:
+    uint32_t id_;
+    size_t limit_;
+    bool full_ = false;
+    std::vector<Extent> extents_;
+};
+
+// The status of the range's first piece, in whole blocks: its length and what is true of all of it.
+struct BlockwiseStatus {
+    int ret = 0;
+    uint64_t length = 0;
+    Statuses statuses;
+};
+
+Task<BlockwiseStatus> co_next_status(BlockBackend& backend, uint64_t offset, uint64_t length, uint32_t block) {
+    BlockStatus first =
+        co_await backend.co_block_status_above(static_cast<int64_t>(offset), static_cast<int64_t>(length));
+    if (first.ret < 0)
+        co_return {first.ret, 0, {}};
+    auto bytes = static_cast<uint64_t>(first.bytes);
+    BlockwiseStatus result{0, bytes & ~uint64_t{block - 1}, statuses_of(first)};
+    if (result.length > 0)
+        co_return result;
+    for (uint64_t at = bytes; at < block; at += bytes) {
+        BlockStatus more =
+            co_await backend.co_block_status_above(static_cast<int64_t>(offset + at), static_cast<int64_t>(block - at));
+        if (more.ret < 0)
+            co_return {more.ret, 0, {}};
+        bytes = static_cast<uint64_t>(more.bytes);
+        Statuses statuses = statuses_of(more);
+        result.statuses.of[kContextBaseAllocation] &= statuses.of[kContextBaseAllocation];
+        // The nearest layer that has any of it; 0 is "no layer".
+        uint32_t& depth = result.statuses.of[kContextAllocationDepth];
+        uint32_t other = statuses.of[kContextAllocationDepth];
+        depth = depth == 0 || other == 0 ? std::max(depth, other) : std::min(depth, other);
+    }
+    result.length = block;
+    co_return result;
+}
+
+}  // namespace
+
+Task<void> Transmission::co_block_status(ServerRequest& request, std::vector<uint32_t> contexts) {
+    const Request& wire = request.wire;
+    size_t limit = wire.flags & kCmdFlagReqOne ? 1 : kMaxExtents;
+    std::vector<ExtentList> lists;
+    for (uint32_t id : contexts)
+        lists.emplace_back(id, limit);
+    for (uint64_t done = 0; done < wire.length && !lists.empty();) {
+        auto next = co_await co_next_status(backend_, wire.offset + done, wire.length - done, limits_.min_block);
+        if (next.ret < 0) {
+            if (done > 0)
+                break;  // what was found so far is an answer
+            finish(request, next.ret);
+            co_return;
+        }
+        bool any = false;
+        for (ExtentList& list : lists)
+            any |= list.add(next.length, next.statuses);
+        if (!any)
+            break;
+        done += next.length;
+    }
+
+    request.chunks = std::make_unique<ChunkedReply>();
+    auto& [bytes, iov] = *request.chunks;
+    Reply reply = request.reply(limits_.style);
+    size_t total = lists.empty() ? kMaxChunkHeader : 0;
+    for (const ExtentList& list : lists)
+        total += block_status_size(limits_.style, list.extents().size());
+    bytes.resize(total);
+    std::byte* to = bytes.data();
+    if (lists.empty())
+        to += build_chunk_header(to, reply, kReplyFlagDone, kChunkNone, 0);
+    for (const ExtentList& list : lists)
+        to += build_block_status(to, reply, &list == &lists.back() ? kReplyFlagDone : 0, list.id(), list.extents());
+    iov.push_back({bytes.data(), static_cast<size_t>(to - bytes.data())});
+    queue_.push(request);
+}
+
+}  // namespace ashlar::nbd

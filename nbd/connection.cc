@@ -1,0 +1,69 @@
+#include "nbd/connection.h"
+
+#include <sys/socket.h>
+
+#include "nbd/negotiation.h"
+#include "util/timer.h"
+
+namespace ashlar {
+
+NbdConnection::NbdConnection(NbdServer& server, UniqueFd socket)
+    : server_(server), socket_(std::move(socket)), context_(&server.home()) {
+    set_low_latency(socket_.fd());
+}
+
+NbdConnection::~NbdConnection() = default;
+
+const NbdExport* NbdConnection::exported() const {
+    if (exported_)
+        return exported_.get();
+    return negotiation_ ? negotiation_->chosen() : nullptr;
+}
+
+Task<void> NbdConnection::co_run() {
+    nbd::TransmissionSettings settings;
+    if (co_await co_negotiate(settings)) {
+        co_await switch_to(*context_);
+        co_await co_transmit(std::move(settings));
+        co_await switch_to(server_.home());
+    }
+    socket_.shutdown();
+}
+
+Task<bool> NbdConnection::co_negotiate(nbd::TransmissionSettings& settings) {
+    nbd::ShutdownTimer deadline(*context_, socket_);
+    if (int64_t timeout = server_.options().handshake_timeout_ns; timeout > 0)
+        deadline.arm(now_ns() + timeout);
+    nbd::Negotiation negotiation(server_, socket_);
+    negotiation_ = &negotiation;
+    auto outcome = co_await negotiation.co_run();
+    negotiation_ = nullptr;
+    if (!outcome || stopped_)
+        co_return false;
+    exported_ = std::move(outcome->exported);
+    settings = std::move(outcome->settings);
+    context_ = &exported_->next_context(server_.home());
+    co_return true;
+}
+
+Task<void> NbdConnection::co_transmit(nbd::TransmissionSettings settings) {
+    nbd::Transmission transmission(socket_, *exported_, std::move(settings));
+    transmission_ = &transmission;
+    if (stopped_)
+        transmission.stop();
+    co_await transmission.co_run();
+    transmission_ = nullptr;
+}
+
+void NbdConnection::stop() {
+    stopped_ = true;
+    if (transmission_) {
+        transmission_->stop();
+    } else if (socket_) {
+        if (negotiation_)
+            negotiation_->stop();
+        ::shutdown(socket_.fd(), SHUT_RD);  // what has arrived is still answered
+    }
+}
+
+}  // namespace ashlar

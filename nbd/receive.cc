@@ -1,0 +1,177 @@
+// The receiver: bytes to requests, under the pool's limits.
+#include "nbd/transmission.h"
+
+namespace ashlar::nbd {
+
+namespace {
+
+// A payload of up to this is waited for in the input buffer, with whatever follows it; a longer one is received where
+// it is to stay.
+constexpr size_t kCopiedPayload = 8u << 10;
+
+// A client that has shut down its sending side may still read its replies, but not forever.
+constexpr int64_t kLingerNs = 30'000'000'000;
+
+// What a request charges to the connection's budget of bytes: what it makes us hold until its reply is sent.
+uint32_t bytes_held(const Request& wire, uint64_t payload) {
+    if (wire.type == kCmdBlockStatus)
+        return kMaxBlockStatusMemory;
+    return static_cast<uint32_t>(wire.type == kCmdRead ? wire.length : payload);
+}
+
+}  // namespace
+
+Transmission::Transmission(Socket& socket, NbdExport& exported, TransmissionSettings settings)
+    : socket_(socket),
+      export_(exported),
+      backend_(exported.backend()),
+      limits_(settings.limits),
+      contexts_(std::move(settings.contexts)),
+      pool_(settings.max_requests, settings.max_bytes),
+      queue_(socket, pool_),
+      linger_(*AioContext::current(), socket),
+      stop_timeout_ns_(settings.stop_timeout_ns) {}
+
+Task<void> Transmission::co_run() {
+    scope_.spawn(queue_.co_send());
+    co_await co_receive();
+    if (!linger_.armed())
+        linger_.arm(now_ns() + kLingerNs);
+    queue_.close();
+    co_await scope_.join();
+}
+
+void Transmission::stop() {
+    if (stopping_)
+        return;
+    stopping_ = true;
+    linger_.arm(now_ns() + stop_timeout_ns_);
+    queue_.stop_reading_when_idle();
+}
+
+Refusal Transmission::judge(const Request& wire) const {
+    if (stopping_)
+        return {kEShutdown, "the server is shutting down"};
+    return validate(wire, limits_);
+}
+
+Task<void> Transmission::co_receive() {
+    const HeaderStyle style = limits_.style;
+    const size_t header_size = request_header_size(style);
+    for (;;) {
+        while (input_.size() < header_size) {
+            int n = co_await socket_.recv(input_.space(pool_.in_use() == 0));
+            if (n <= 0)
+                co_return;
+            input_.received(static_cast<size_t>(n));
+        }
+        auto wire = parse_request(input_.bytes().first(header_size), style);
+        if (!wire || wire->type == kCmdDisc)
+            co_return;
+        input_.consume(header_size);
+
+        uint64_t payload = payload_length(*wire, style);
+        Refusal refusal = judge(*wire);
+        uint32_t held = refusal ? 0 : bytes_held(*wire, payload);
+        while (!pool_.admits(held))
+            co_await pool_.room().wait();
+        ServerRequest& request = pool_.take(held);
+        request.transmission = this;
+        request.wire = *wire;
+
+        if (refusal) {
+            refuse(request, refusal.error, refusal.message);
+            // A payload beyond what was advertised is a denial of service in the extended style, which lets a client
+            // say 2^64 - 1; in the compact one it ends at 2^32.
+            if (style == HeaderStyle::Extended && payload > limits_.max_payload)
+                co_return;
+            if (payload > 0 && !co_await co_drain(payload))
+                co_return;
+        } else if (payload == 0) {
+            dispatch(request);
+        } else if (wire->type == kCmdWrite) {
+            if (!co_await co_receive_payload(request))
+                co_return;
+        } else if (!co_await co_receive_status_payload(request)) {
+            co_return;
+        }
+    }
+}
+
+// Receives a write's payload and submits the write; false when the peer went away.
+Task<bool> Transmission::co_receive_payload(ServerRequest& request) {
+    size_t length = request.wire.length;
+    if (!request.allocate(length)) {
+        refuse(request, kENoMem, "there is no memory for the payload");
+        co_return co_await co_drain(length);
+    }
+    size_t got = input_.take(request.data.span());
+    if (size_t rest = length - got; rest > kCopiedPayload) {
+        input_.bypassed();
+        int n = co_await socket_.recv_exact(request.data.span().subspan(got));
+        got += n > 0 ? static_cast<size_t>(n) : 0;
+    } else {
+        while (got < length) {
+            int n = co_await socket_.recv(input_.space(false));
+            if (n <= 0)
+                break;
+            input_.received(static_cast<size_t>(n));
+            got += input_.take(request.data.span().subspan(got));
+        }
+    }
+    if (got < length) {
+        pool_.give_back(request);  // half a write is none
+        co_return false;
+    }
+    dispatch(request);
+    co_return true;
+}
+
+Task<bool> Transmission::co_receive_status_payload(ServerRequest& request) {
+    size_t length = request.wire.length;
+    if (length > kBlockStatusPayloadMin + contexts_.size() * sizeof(uint32_t)) {
+        refuse(request, kEInval, "the payload lists more metadata contexts than were negotiated");
+        co_return co_await co_drain(length);
+    }
+    while (input_.size() < length) {
+        int n = co_await socket_.recv(input_.space(false));
+        if (n <= 0) {
+            pool_.give_back(request);
+            co_return false;
+        }
+        input_.received(static_cast<size_t>(n));
+    }
+    auto filter = parse_block_status_payload(input_.bytes().first(length), contexts_);
+    input_.consume(length);
+    if (!filter) {
+        refuse(request, kEInval,
+               "the payload is malformed, or names a metadata context twice or one that was not negotiated");
+        co_return true;
+    }
+    Request effective = request.wire;
+    effective.flags &= ~kCmdFlagPayloadLen;
+    effective.length = filter->effect_length;
+    if (Refusal refusal = judge(effective)) {
+        refuse(request, refusal.error, refusal.message);
+        co_return true;
+    }
+    request.wire.length = filter->effect_length;
+    scope_.spawn(co_block_status(request, std::move(filter->ids)));
+    co_return true;
+}
+
+Task<bool> Transmission::co_drain(uint64_t bytes) {
+    for (;;) {
+        size_t n = static_cast<size_t>(std::min<uint64_t>(bytes, input_.size()));
+        input_.consume(n);
+        bytes -= n;
+        if (bytes == 0)
+            co_return true;
+        int received = co_await socket_.recv(input_.space(false));
+        if (received <= 0)
+            co_return false;
+        input_.received(static_cast<size_t>(received));
+    }
+}
+
+}  // namespace ashlar::nbd

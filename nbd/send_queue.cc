@@ -1,0 +1,64 @@
+#include "nbd/send_queue.h"
+
+#include <sys/socket.h>
+
+#include <utility>
+
+namespace ashlar::nbd {
+
+void SendQueue::push(ServerRequest& request) {
+    request.next = nullptr;
+    *tail_ = &request;
+    tail_ = &request.next;
+    wake_.pulse();
+}
+
+void SendQueue::close() {
+    closed_ = true;
+    wake_.pulse();
+}
+
+void SendQueue::stop_reading_when_idle() {
+    stopping_ = true;
+    stop_reading_if_idle();
+}
+
+void SendQueue::stop_reading_if_idle() {
+    if (stopping_ && pool_.in_use() == 0)
+        ::shutdown(socket_.fd(), SHUT_RD);
+}
+
+void SendQueue::gather(const ServerRequest& request) {
+    if (request.chunks) {
+        iov_.insert(iov_.end(), request.chunks->iov.begin(), request.chunks->iov.end());
+        return;
+    }
+    iov_.push_back({const_cast<std::byte*>(request.header.data()), request.header_size});
+    if (request.sends_data)
+        iov_.push_back(request.data_iov);
+}
+
+Task<void> SendQueue::co_send() {
+    for (;;) {
+        while (!head_ && !(closed_ && pool_.in_use() == 0))
+            co_await wake_.wait();
+        ServerRequest* batch = std::exchange(head_, nullptr);
+        tail_ = &head_;
+        if (!batch)
+            co_return;
+        if (!broken_) {
+            iov_.clear();
+            for (ServerRequest* r = batch; r; r = r->next)
+                gather(*r);
+            if (co_await socket_.send_all(iov_) < 0) {
+                broken_ = true;
+                socket_.shutdown();
+            }
+        }
+        while (batch)
+            pool_.give_back(*std::exchange(batch, batch->next));
+        stop_reading_if_idle();
+    }
+}
+
+}  // namespace ashlar::nbd

@@ -1,0 +1,47 @@
+// SendQueue: the replies that wait to be sent, and the one coroutine that writes the socket.
+//
+// push() is for completion callbacks and coroutines of the connection's AioContext; it never suspends. The sender takes
+// the whole queue and sends it with one gathered send, then gives the requests back to the pool; it runs in the turn
+// after the one in which it was woken, so that every reply that became ready meanwhile goes out with it.
+#pragma once
+
+#include <vector>
+
+#include "nbd/server_request.h"
+#include "util/co_event.h"
+#include "util/socket.h"
+#include "util/task.h"
+
+namespace ashlar::nbd {
+
+class SendQueue {
+public:
+    SendQueue(Socket& socket, RequestPool& pool) : socket_(socket), pool_(pool) {}
+
+    void push(ServerRequest& request);
+
+    // No further requests will be taken from the pool: the sender ends when all that are out have been sent.
+    void close();
+
+    // Nothing is to be received any more once there is no request to answer.
+    void stop_reading_when_idle();
+
+    // Runs until close(). When the peer is gone what is left is dropped, and the socket shut down for the receiver.
+    Task<void> co_send();
+
+private:
+    void gather(const ServerRequest& request);
+    void stop_reading_if_idle();
+
+    Socket& socket_;
+    RequestPool& pool_;
+    ServerRequest* head_ = nullptr;
+    ServerRequest** tail_ = &head_;
+    CoEvent wake_;
+    std::vector<iovec> iov_;
+    bool closed_ = false;
+    bool broken_ = false;
+    bool stopping_ = false;
+};
+
+}  // namespace ashlar::nbd
