@@ -120,7 +120,11 @@ void EpollEngine::changed(int fd) {
 }
 
 void EpollEngine::submit(IoOp& op) {
-    assert(!op.is_file() && op.fd >= 0);
+    assert(!op.is_file());
+    if (op.fd < 0) {
+        finished_.push_back({&op, -EBADF});
+        return;
+    }
     auto index = static_cast<size_t>(op.fd);
     if (index >= watches_.size())
         watches_.resize(index + 1);
@@ -129,6 +133,8 @@ void EpollEngine::submit(IoOp& op) {
 }
 
 void EpollEngine::cancel(IoOp& op) {
+    if (op.fd < 0)
+        return;
     Watch& watch = watches_[static_cast<size_t>(op.fd)];
     if (!watch.ops.remove(op))
         return;  // it is in finished_

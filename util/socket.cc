@@ -135,7 +135,7 @@ Task<int> Socket::connect(const sockaddr* address, socklen_t length) {
         ret = -ret;
     }
     set_nonblocking(fd(), false);
-    co_return canceled_&& ret == 0 ? -ECANCELED : ret;
+    co_return canceled_ && (ret == 0 || ret == -EAGAIN) ? -ECANCELED : ret;
 }
 
 Task<int> Socket::recv_exact(std::span<std::byte> buffer) {

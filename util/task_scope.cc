@@ -1,17 +1,22 @@
 #include "util/task_scope.h"
 
+#include <optional>
+
 #include "util/sync_wait.h"
 
 namespace ashlar {
 
+// A task is destroyed, and with it the parameters of its coroutine, before the scope is told that it has ended.
 struct ScopeRoot {
-    static detail::Root run(TaskScope& scope, Task<void> task) {
-        co_await std::move(task);
+    static detail::Root run(TaskScope& scope, std::optional<Task<void>> task) {
+        co_await std::move(*task);
+        task.reset();
         scope.leave();
     }
-    static detail::Root run_on(TaskScope& scope, AioContext& context, Task<void> task) {
+    static detail::Root run_on(TaskScope& scope, AioContext& context, std::optional<Task<void>> task) {
         co_await switch_to(context);
-        co_await std::move(task);
+        co_await std::move(*task);
+        task.reset();
         scope.leave();
     }
 };

@@ -4,8 +4,11 @@
 #include <glib.h>
 #include <sys/socket.h>
 
+#include <cstdint>
 #include <memory>
+#include <random>
 #include <string>
+#include <vector>
 
 #include "util/aio_context.h"
 #include "util/io_thread.h"
@@ -45,6 +48,33 @@ struct SocketPair {
 inline Task<int> send_text(Socket& socket, std::string text) {
     iovec iov{text.data(), text.size()};
     co_return co_await socket.send_all(std::span(&iov, 1));
+}
+
+// A coroutine's own random numbers, from the seed that the test prints and takes (--seed).
+inline std::minstd_rand random_numbers() {
+    return std::minstd_rand(static_cast<unsigned>(g_test_rand_int_range(1, INT32_MAX)));
+}
+
+// The main thread's context and those of some IOThreads.
+struct Contexts {
+    std::unique_ptr<AioContext> home = make_context();
+    std::vector<std::unique_ptr<IOThread>> threads;
+
+    explicit Contexts(unsigned n) {
+        for (unsigned i = 0; i < n; i++)
+            threads.push_back(make_iothread("t" + std::to_string(i)));
+    }
+    unsigned count() const { return static_cast<unsigned>(threads.size()) + 1; }
+    AioContext& operator[](unsigned i) const { return i == 0 ? *home : threads[i - 1]->context(); }
+};
+
+// Starts `count` coroutines made by fn(i), spread over the contexts, and waits for all of them.
+template <class Fn>
+Task<void> run_everywhere(Contexts& contexts, unsigned count, Fn fn) {
+    TaskScope scope;
+    for (unsigned i = 0; i < count; i++)
+        scope.spawn_on(contexts[i % contexts.count()], fn(i));
+    co_await scope.join();
 }
 
 template <AioContext::EngineKind kKind>
