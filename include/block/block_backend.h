@@ -11,6 +11,7 @@
 #include "block/bdrv_child.h"
 #include "block/block_node.h"
 #include "block/block_types.h"
+#include "block/request_throttle.h"
 #include "util/completion.h"
 #include "util/error.h"
 #include "util/gate.h"
@@ -26,7 +27,6 @@ namespace ashlar {
 class BlockAccounting;
 class BlockDriverState;
 class BlockGraph;
-class RequestThrottle;
 
 class BlockBackend final : public EdgeParent {
 public:
@@ -48,9 +48,9 @@ public:
     void set_allow_write_beyond_end(bool on) { allow_beyond_end_ = on; }  // for who also has BlockPerm::Resize
     // Called in the main context after the root's length has changed, by whomever.
     void set_resize_hook(std::function<void()> hook) { resize_hook_ = std::move(hook); }
-    // Holds requests back for a rate limit; null: none. Outlives its use; set in a drained section.
-    void set_throttle(RequestThrottle* throttle) { throttle_ = throttle; }
-    RequestThrottle* throttle() const { return throttle_; }
+    // Holds requests back for a rate limit; null: none. In a drained section, which is over for what is replaced.
+    void set_throttle(std::unique_ptr<RequestThrottle> throttle) { throttle_ = std::move(throttle); }
+    RequestThrottle* throttle() const { return throttle_.get(); }
 
     // --- requests, in a coroutine ---
     [[nodiscard]] Task<int> co_preadv(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags = {});
@@ -102,7 +102,7 @@ private:
     Gate gate_;  // closed while drained
     std::unique_ptr<BdrvChild> root_;
     std::unique_ptr<BlockAccounting> accounting_;
-    RequestThrottle* throttle_ = nullptr;
+    std::unique_ptr<RequestThrottle> throttle_;
     ChildPerm perms_;
     bool write_cache_ = true;
     bool allow_beyond_end_ = false;

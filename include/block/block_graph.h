@@ -8,6 +8,7 @@
 #include "block/block_backend.h"
 #include "block/block_driver.h"
 #include "block/block_node.h"
+#include "block/throttle_groups.h"
 #include "util/co_mutex.h"
 #include "util/error.h"
 #include "util/json_fwd.h"
@@ -30,6 +31,7 @@ public:
 
     AioContext& main_context() const { return main_context_; }
     const DriverRegistry& registry() const { return registry_; }
+    ThrottleGroups& throttle_groups() { return throttle_groups_; }
 
     // --- opening and closing ---
     // Opens a tree of nodes. `options` is an object as for blockdev-add; but `driver` may be left out, with `filename`
@@ -75,6 +77,7 @@ private:
 
     AioContext& main_context_;
     const DriverRegistry& registry_;
+    ThrottleGroups throttle_groups_;
     std::vector<std::unique_ptr<BlockDriverState>> nodes_;
     std::vector<BlockBackend*> all_backends_;  // of everyone
     std::vector<std::unique_ptr<BlockBackend>> owned_backends_;

@@ -1,0 +1,371 @@
+#include "block/throttle_groups.h"
+#include "tests/unit/assert_text.h"
+#include "util/io_thread.h"
+#include "util/json.h"
+#include "util/keyval.h"
+#include "util/sync_wait.h"
+#include "util/task_scope.h"
+#include "util/throttle.h"
+#include "util/timer.h"
+
+#include <glib.h>
+
+#include <array>
+#include <cmath>
+
+using namespace ashlar;
+
+namespace {
+
+constexpr int64_t kSecond = 1'000'000'000;
+
+// --- the arithmetic, with a clock of its own ---
+
+struct Clocked {
+    ThrottleState state;
+    int64_t now = 1000 * kSecond;
+
+    explicit Clocked(const ThrottleConfig& config) { state.configure(config, now); }
+
+    // How many requests go at once.
+    int burst(bool is_write, int64_t bytes, int limit = 100000) {
+        int count = 0;
+        for (; count < limit && state.wait_ns(is_write, now) == 0; ++count)
+            state.account(is_write, bytes);
+        return count;
+    }
+    // How many requests go within `seconds`, each as soon as it may.
+    int count_during(double seconds, bool is_write, int64_t bytes) {
+        int64_t end = now + static_cast<int64_t>(seconds * kSecond);
+        int count = 0;
+        for (;;) {
+            int64_t wait = state.wait_ns(is_write, now);
+            if (now + wait > end)
+                return now = end, count;
+            now += wait;
+            state.account(is_write, bytes);
+            count++;
+        }
+    }
+};
+
+void assert_near(double got, double expected, double tolerance) {
+    if (std::fabs(got - expected) > tolerance)
+        g_error("got %g, expected %g +- %g", got, expected, tolerance);
+}
+
+void test_average() {
+    Clocked c({.requests = {.total = {.per_second = 100}}});
+    g_assert_cmpint(c.burst(false, 512), ==, 11);  // a tenth of a second's, and the one that fills the bucket
+    g_assert_cmpint(c.state.wait_ns(true, c.now), ==, kSecond / 100);
+    assert_near(c.count_during(10, true, 1 << 20), 1000, 1);
+    c.now += 3600 * kSecond;
+    g_assert_cmpint(c.burst(false, 512), ==, 11);  // what was not used does not add up
+}
+
+void test_bytes() {
+    Clocked c({.bytes = {.read = {.per_second = 1 << 20}}});
+    assert_near(c.count_during(10, false, 65536), 10 * 16, 4);
+    g_assert_cmpint(c.burst(true, 1 << 30), ==, 100000);  // writes are not limited
+    c.now += 10 * kSecond;
+    // One that is larger than the bucket goes, and is paid for afterwards.
+    g_assert_cmpint(c.burst(false, 10 << 20), ==, 1);
+    assert_near(static_cast<double>(c.state.wait_ns(false, c.now)) / kSecond, 9.9, 0.001);
+}
+
+void test_bursts() {
+    // 20 at once, then 10 per second: measured on QEMU, 40 requests take 1.9 s.
+    Clocked once({.requests = {.total = {10, 20, 1}}});
+    g_assert_cmpint(once.burst(false, 1), ==, 21);
+    assert_near(once.count_during(1.9, false, 1), 19, 0);
+
+    // Not more than 20 per second for two seconds: measured on QEMU, 23 requests take 1.0 s.
+    Clocked longer({.requests = {.total = {10, 20, 2}}});
+    g_assert_cmpint(longer.burst(false, 1), ==, 3);
+    assert_near(longer.count_during(1.0, false, 1), 20, 0);
+    // 40 units are full after 4 s (20 in, 10 out); then it is 10 per second.
+    longer.count_during(4, false, 1);
+    assert_near(longer.count_during(10, false, 1), 100, 1);
+    longer.now += 100 * kSecond;
+    assert_near(longer.count_during(1, false, 1), 23, 1);  // another burst
+}
+
+void test_request_size() {
+    Clocked c({.requests = {.write = {.per_second = 1000}}, .request_size = 4096});
+    assert_near(c.count_during(10, true, 8192), 5000, 60);
+    c.now += 10 * kSecond;
+    assert_near(c.count_during(10, true, 6144), 6667, 80);
+    c.now += 10 * kSecond;
+    assert_near(c.count_during(10, true, 512), 10000, 110);
+}
+
+void test_several_limits() {
+    Clocked c({.bytes = {.total = {.per_second = 1 << 20}}, .requests = {.read = {.per_second = 100}}});
+    assert_near(c.count_during(10, false, 512), 1000, 11);   // the requests are the limit
+    assert_near(c.count_during(10, false, 1 << 18), 40, 2);  // the bytes are
+    assert_near(static_cast<double>(c.state.wait_ns(true, c.now)), static_cast<double>(c.state.wait_ns(false, c.now)),
+                1);  // which are shared with writes
+}
+
+void test_clock_stands_still() {
+    Clocked c({.requests = {.total = {.per_second = 10}}});
+    c.burst(false, 1);
+    int64_t wait = c.state.wait_ns(false, c.now);
+    g_assert_cmpint(c.state.wait_ns(false, c.now - kSecond), ==, wait);
+}
+
+// --- the limits as users write them ---
+
+Result<ThrottleConfig> parse_group(std::string_view text) {
+    auto keyval = parse_keyval(text);
+    g_assert_true(keyval.has_value());
+    auto options = ThrottleGroupOptions::options().parse(keyval->options, keyval->typing);
+    if (!options)
+        return std::unexpected(options.error());
+    return options->combined().to_config();
+}
+
+void test_names() {
+    ThrottleConfig expected{.bytes = {.read = {5, 7, 9}}, .requests = {.total = {1, 2, 3}}, .request_size = 4096};
+    auto limits = parse_group(
+        "limits.iops-total=1,limits.iops-total-max=2,limits.iops-total-max-length=3,limits.iops-size=4096,"
+        "limits.bps-read=5,limits.bps-read-max=7,limits.bps-read-max-length=9");
+    g_assert_true(*limits == expected);
+    auto unstable = parse_group(
+        "x-iops-total=1,x-iops-total-max=2,x-iops-total-max-length=3,x-iops-size=4096,x-bps-read=100,"
+        "x-bps-read-max=7,x-bps-read-max-length=9,limits.bps-read=5");
+    g_assert_true(*unstable == expected);
+    auto qmp = QmpThrottleLimits::options().parse(
+        *parse_json(R"({"iops": 1, "iops_max": 2, "iops_max_length": 3, "iops_size": 4096, "bps": 0,
+                        "bps_rd": 5, "bps_rd_max": 7, "bps_rd_max_length": 9, "bps_wr": 0})"),
+        Typing::Strict);
+    g_assert_true(*qmp->to_config() == expected);
+    auto drive = DriveThrottling::options().parse(
+        parse_keyval("group=g,iops-total=1,iops-total-max=2,iops-total-max-length=3,iops-size=4096,bps-read=5,"
+                     "bps-read-max=7,bps-read-max-length=9")
+            ->options,
+        Typing::Lenient);
+    g_assert_true(*drive->limits.to_config() == expected);
+    assert_text(*drive->group, "g");
+    g_assert_true(*ThrottleLimits::from_config(expected).to_config() == expected);
+
+    // What is not given stays.
+    ThrottleLimits change{.iops_total = 50, .iops_total_max = 0, .iops_total_max_length = 1};
+    expected.requests.total = {50, 0, 1};
+    g_assert_true(*change.to_config(*limits) == expected);
+}
+
+void test_validation() {
+    struct {
+        const char *text, *message;
+    } cases[] = {
+        {"limits.bps-total=1,limits.bps-read=1",
+         "bps/iops/max total values and read/write values cannot be used at the same time"},
+        {"limits.iops-total=1,x-iops-write=1",
+         "bps/iops/max total values and read/write values cannot be used at the same time"},
+        {"limits.iops-total-max=5", "bps_max/iops_max require corresponding bps/iops values"},
+        {"limits.iops-total=10,limits.iops-total-max=5", "bps_max/iops_max cannot be lower than bps/iops"},
+        {"limits.iops-total=10,limits.iops-total-max-length=5", "burst length set without burst rate"},
+        {"limits.iops-total=10,limits.iops-total-max=20,limits.iops-total-max-length=0",
+         "the burst length cannot be 0"},
+        {"limits.iops-size=5", "iops size requires an iops value to be set"},
+        {"limits.bps-total=1000000000000001", "bps/iops/max values must be within [0, 1000000000000000]"},
+        {"limits.bps-total=-1", "bps/iops/max values must be within [0, 1000000000000000]"},
+        {"limits.bps-read-max-length=4294967296", "bps-read-max-length value must be in the range [0, 4294967295]"},
+        {"limits.bps-read=1,limits.bps-read-max=1000000000000000,limits.bps-read-max-length=2",
+         "burst length too high for this burst rate"},
+    };
+    for (const auto& c : cases) {
+        auto config = parse_group(c.text);
+        g_assert_false(config.has_value());
+        assert_text(config.error().message, c.message);
+    }
+}
+
+// --- groups ---
+
+std::unique_ptr<AioContext> make_context() {
+    auto context = AioContext::create();
+    g_assert_true(context.has_value());
+    return std::move(*context);
+}
+
+std::shared_ptr<ThrottleGroup> make_group(uint64_t iops) {
+    auto group = std::make_shared<ThrottleGroup>("g");
+    group->set_config({.requests = {.total = {.per_second = iops}}});
+    return group;
+}
+
+Task<void> admit(ThrottleGroupMember& member, bool is_write, std::string& order, char name) {
+    co_await member.co_admit(is_write, 512);
+    order += name;
+}
+
+void test_turns() {
+    auto context = make_context();
+    auto group = make_group(100);
+    ThrottleGroupMember a(group), b(group), c(group);
+    std::string order;
+    TaskScope scope;
+    for (int i = 0; i < 11; ++i)  // fills the bucket
+        scope.spawn(admit(a, false, order, '-'));
+    assert_text(order, "-----------");
+    order.clear();
+    for (int i = 0; i < 6; ++i)
+        scope.spawn(admit(a, false, order, 'a'));
+    for (int i = 0; i < 3; ++i)
+        scope.spawn(admit(b, false, order, 'b'));
+    scope.spawn(admit(c, false, order, 'c'));
+    assert_text(order, "");
+    g_assert_cmpuint(a.waiting(), ==, 6);
+    int64_t begin = now_ns();
+    sync_wait(*context, scope.join());
+    assert_text(order, "abcababaaa");
+    g_assert_cmpint(now_ns() - begin, >=, 95'000'000);  // ten requests, 100 per second
+}
+
+void test_reads_and_writes_wait_apart() {
+    auto context = make_context();
+    auto group = std::make_shared<ThrottleGroup>("g");
+    group->set_config({.requests = {.read = {.per_second = 1}}});
+    ThrottleGroupMember member(group);
+    std::string order;
+    TaskScope scope;
+    for (int i = 0; i < 3; ++i)
+        scope.spawn(admit(member, false, order, 'r'));
+    for (int i = 0; i < 3; ++i)
+        scope.spawn(admit(member, true, order, 'w'));
+    assert_text(order, "rwww");
+    member.drain_begin();
+    sync_wait(*context, scope.join());
+    member.drain_end();
+}
+
+void test_drain() {
+    auto context = make_context();
+    auto group = make_group(1);
+    ThrottleGroupMember a(group), b(group);
+    std::string order;
+    TaskScope scope;
+    scope.spawn(admit(a, false, order, '-'));
+    for (int i = 0; i < 3; ++i) {
+        scope.spawn(admit(a, false, order, 'a'));
+        scope.spawn(admit(b, false, order, 'b'));
+    }
+    assert_text(order, "-");
+    int64_t begin = now_ns();
+    a.drain_begin();
+    scope.spawn(admit(a, true, order, 'w'));  // while it is drained nothing waits
+    while (a.waiting() > 0 || order.size() < 5)
+        context->poll(true);
+    assert_text(order, "-waaa");
+    g_assert_cmpuint(b.waiting(), ==, 3);
+    b.drain_begin();
+    sync_wait(*context, scope.join());
+    assert_text(order, "-waaabbb");
+    g_assert_cmpint(now_ns() - begin, <, kSecond);
+    a.drain_end();
+    b.drain_end();
+    b.drain_end();  // of a section that was there before the member
+}
+
+void test_new_limits_apply_at_once() {
+    auto context = make_context();
+    auto group = make_group(1);
+    ThrottleGroupMember member(group);
+    std::string order;
+    TaskScope scope;
+    for (int i = 0; i < 20; ++i)
+        scope.spawn(admit(member, i % 2, order, 'x'));
+    g_assert_cmpuint(order.size(), ==, 1);
+    int64_t begin = now_ns();
+    group->set_config({});
+    sync_wait(*context, scope.join());
+    g_assert_cmpint(now_ns() - begin, <, kSecond);
+}
+
+struct Counter {
+    std::atomic<int> admitted{0};
+    std::atomic<bool> stop{false};
+};
+
+Task<void> keep_busy(ThrottleGroupMember& member, Counter& counter, bool is_write) {
+    while (!counter.stop) {
+        co_await member.co_admit(is_write, 512);
+        counter.admitted++;
+    }
+}
+
+void test_contexts() {
+    auto context = make_context();
+    auto first = IOThread::create("t0"), second = IOThread::create("t1");
+    g_assert_true(first && second);
+    auto group = make_group(2000);
+    ThrottleGroupMember a(group), b(group);
+    Counter counters[2];
+    TaskScope scope;
+    for (int i = 0; i < 8; ++i) {
+        scope.spawn_on((*first)->context(), keep_busy(a, counters[0], i % 2));
+        scope.spawn_on((*second)->context(), keep_busy(b, counters[1], i % 2));
+    }
+    sync_wait(*context, co_sleep(kSecond / 2));
+    int totals[] = {counters[0].admitted, counters[1].admitted};
+    counters[0].stop = counters[1].stop = true;
+    a.drain_begin();
+    b.drain_begin();
+    sync_wait(*context, scope.join());
+    g_test_message("%d and %d requests", totals[0], totals[1]);
+    // 200 at once and 1000 in half a second; a loaded machine may do less, never more.
+    g_assert_cmpint(totals[0] + totals[1], <=, 1400);
+    g_assert_cmpint(totals[0] + totals[1], >=, 400);
+    g_assert_cmpint(totals[0], >=, totals[1] * 2 / 3);
+    g_assert_cmpint(totals[1], >=, totals[0] * 2 / 3);
+    a.drain_end();
+    b.drain_end();
+}
+
+void test_objects() {
+    ThrottleGroups groups;
+    auto group = groups.add_object("g", {.limits = {.iops_total = 5}});
+    g_assert_true(group.has_value());
+    g_assert_cmpuint((*group)->config().requests.total.per_second, ==, 5);
+    g_assert_true(groups.find("g") == *group);
+    g_assert_false(groups.add_object("g", {}).has_value());
+    g_assert_false(groups.add_object("h", {.limits = {.iops_total = -5}}).has_value());
+    g_assert_null(groups.find("h").get());
+    {
+        ThrottleGroupMember member(*group);
+        group = fail("let go");
+        auto refused = groups.remove_object("g");
+        g_assert_false(refused.has_value());
+        assert_text(refused.error().message, "object 'g' is in use, can not be deleted");
+    }
+    g_assert_true(groups.remove_object("g").has_value());
+    g_assert_null(groups.find("g").get());
+
+    auto implicit = groups.find_or_create("drive0");
+    g_assert_true(groups.find_or_create("drive0") == implicit);
+    implicit.reset();
+    g_assert_null(groups.find("drive0").get());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    g_test_init(&argc, &argv, nullptr);
+    g_test_add_func("/throttle/average-is-kept", test_average);
+    g_test_add_func("/throttle/bytes-are-kept", test_bytes);
+    g_test_add_func("/throttle/bursts-end", test_bursts);
+    g_test_add_func("/throttle/large-requests-count-for-several", test_request_size);
+    g_test_add_func("/throttle/strictest-limit-counts", test_several_limits);
+    g_test_add_func("/throttle/clock-that-goes-back-does-no-harm", test_clock_stands_still);
+    g_test_add_func("/throttle/limits/every-interface-has-its-names", test_names);
+    g_test_add_func("/throttle/limits/contradictions-are-refused", test_validation);
+    g_test_add_func("/throttle/group/members-take-turns", test_turns);
+    g_test_add_func("/throttle/group/reads-do-not-hold-writes-back", test_reads_and_writes_wait_apart);
+    g_test_add_func("/throttle/group/drain-lets-those-that-wait-go", test_drain);
+    g_test_add_func("/throttle/group/new-limits-apply-to-those-that-wait", test_new_limits_apply_at_once);
+    g_test_add_func("/throttle/group/contexts-share-fairly", test_contexts);
+    g_test_add_func("/throttle/group/object-is-kept-while-it-is-used", test_objects);
+    return g_test_run();
+}
