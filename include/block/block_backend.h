@@ -103,13 +103,14 @@ private:
     std::unique_ptr<BdrvChild> root_;
     std::unique_ptr<BlockAccounting> accounting_;
     std::unique_ptr<RequestThrottle> throttle_;
-    ChildPerm perms_;
-    bool write_cache_ = true;
+    std::atomic<bool> write_allowed_;  // perms_ has Write
+    std::atomic<bool> write_cache_ = true;
     bool allow_beyond_end_ = false;
 
     // The main context's.
     BlockGraph& graph_;
     std::string name_;
+    ChildPerm perms_;
     BlockLimits limits_;
     std::function<void()> resize_hook_;
 };

@@ -6,7 +6,8 @@
 //  - offset and bytes are not negative, not over kMaxLength, multiples of limits().request_alignment, bytes > 0, and
 //    bytes is at most limits().max_transfer;
 //  - reads end at the length rounded up to the alignment; the vector has at most limits().max_iov elements, whose
-//    addresses and lengths are multiples of limits().min_mem_alignment; it is empty only for a Prefetch;
+//    addresses are multiples of limits().min_mem_alignment, and their lengths of the smaller one of that and
+//    request_alignment; it is empty only for a Prefetch;
 //  - flags are those that supported_flags() names, the node is writable, and overlapping writes are serialised where
 //    one of them needs it.
 // They return 0 or a negative errno, never a short count. A driver that is drained has no request in it.
@@ -54,6 +55,7 @@ struct DriverType {
 
     // Formats. How sure it is from the first kProbeSize bytes (or fewer) that the image is its own: 0 to 100.
     static constexpr size_t kProbeSize = 512;
+    static constexpr int kRawScore = 1;  // that of "raw", which anything may be
     int (*probe)(std::span<const std::byte> head, std::string_view filename) = nullptr;
 };
 
@@ -67,8 +69,10 @@ public:
 
     // The protocol driver for a file name; fails for an unknown prefix: "Unknown protocol 'x'".
     Result<const DriverType*> protocol_for(const std::string& filename) const;
-    // The format with the highest score; `raw` if nothing else claims it.
-    const DriverType* probe(std::span<const std::byte> head, std::string_view filename) const;
+    // The format with the highest score. Fails for the header of a format that is known but has no driver here.
+    Result<const DriverType*> probe(std::span<const std::byte> head, std::string_view filename) const;
+    // True if a first sector is not one that would be taken for a raw image's.
+    bool looks_like_format(std::span<const std::byte> head) const;
 
 private:
     std::vector<const DriverType*> types_;
@@ -104,13 +108,14 @@ public:
 private:
     friend class BlockGraph;
     OpenContext(BlockGraph& graph, BlockDriverState& node, NodeFlags& flags, JsonBox options, Typing typing,
-                std::string display_name)
+                std::string display_name, bool complete)
         : graph_(graph),
           node_(node),
           flags_(flags),
           options_(std::move(options)),
           typing_(typing),
-          display_name_(std::move(display_name)) {}
+          display_name_(std::move(display_name)),
+          complete_(complete) {}
 
     BlockGraph& graph_;
     BlockDriverState& node_;
@@ -118,6 +123,7 @@ private:
     JsonBox options_;
     Typing typing_;
     std::string display_name_;
+    bool complete_;  // every child must name its driver
 };
 
 // The change that a node is asked to make, between reopen_prepare and reopen_commit or reopen_abort.
@@ -132,14 +138,26 @@ public:
         return T::options().parse(*options_, typing_);
     }
 
+    // The node that an edge is going to lead to, which may be the one that it leads to now.
+    BlockDriverState& new_child(std::string_view name) const;
+
 private:
     friend class BlockGraph;
-    ReopenContext(NodeFlags from, NodeFlags to, JsonBox options, Typing typing)
-        : old_flags_(from), new_flags_(to), options_(std::move(options)), typing_(typing) {}
+    ReopenContext(BlockDriverState& node, NodeFlags to) : node_(node), new_flags_(to) {}
 
+    struct Replacement {
+        BdrvChild* edge;
+        BlockDriverState* before;
+        BlockDriverState* after;
+    };
+
+    BlockDriverState& node_;
     NodeFlags old_flags_, new_flags_;
-    JsonBox options_;
-    Typing typing_;
+    NodeOptions node_options_;
+    JsonBox given_;    // the driver's options as they are to be kept
+    JsonBox options_;  // with the names of the children
+    Typing typing_ = Typing::Strict;
+    std::vector<Replacement> replacements_;
 };
 
 // --- the driver ---

@@ -14,8 +14,8 @@
 #include "util/json_fwd.h"
 #include "util/task_scope.h"
 
-#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -74,6 +74,35 @@ private:
     friend class BlockDriverState;
     friend class GraphTransaction;
     friend class OpenContext;
+    friend struct NodeIo;
+
+    struct OpenSpec;
+    struct Reopening;
+    struct DrainedSection;
+
+    // graph.cc
+    Result<BlockDriverState*> add_node(std::optional<std::string> name, const DriverType& type);
+    [[nodiscard]] Task<Result<void>> co_close(BlockDriverState& node, bool flush);
+    std::vector<BlockBackend*> backends_above(const BlockDriverState& node) const;
+    void announce_resize(BlockDriverState& node);  // any context
+    [[nodiscard]] Task<void> co_announce_resize(std::string node_name);
+    // graph_open.cc
+    [[nodiscard]] Task<Result<BlockDriverState*>> co_open_spec(OpenSpec spec);
+    [[nodiscard]] Task<Result<BlockDriverState*>> co_open_complete(Json options, Typing typing);
+    [[nodiscard]] Task<Result<BlockDriverState*>> co_open_probed(OpenSpec spec);
+    [[nodiscard]] Task<Result<BlockDriverState*>> co_open_node(OpenSpec spec, const DriverType& type, bool probed);
+    // graph_reopen.cc
+    Result<void> queue_reopen(Reopening& reopening, Json options, Typing typing);
+    Result<void> queue_inheriting(Reopening& reopening, size_t index);
+    Result<void> change_edges_and_flags(Reopening& reopening);
+    [[nodiscard]] Task<Result<void>> co_reopen_drained(Reopening& reopening, std::vector<BlockDriverState*> nodes);
+    // graph_drain.cc
+    [[nodiscard]] Task<Drained> co_drain_section(std::unique_ptr<DrainedSection> section);
+    [[nodiscard]] Task<Drained> co_drain_backend(BlockBackend& backend);
+    void update_drained();  // after a change
+    static void begin_drained(BlockBackend& backend);
+    static void end_drained(BlockBackend& backend);
+    static void forget(DrainedSection& section, BlockDriverState& node);
 
     AioContext& main_context_;
     const DriverRegistry& registry_;
@@ -81,23 +110,24 @@ private:
     std::vector<std::unique_ptr<BlockDriverState>> nodes_;
     std::vector<BlockBackend*> all_backends_;  // of everyone
     std::vector<std::unique_ptr<BlockBackend>> owned_backends_;
-    CoMutex changing_;  // one change of the graph at a time
+    std::vector<DrainedSection*> drained_;
+    CoMutex reopening_;  // one at a time
+    TaskScope background_;
     unsigned next_auto_name_ = 0;
 };
 
 // A drained section; ended by end(), or when it is destroyed.
 class BlockGraph::Drained {
 public:
-    Drained(Drained&& other) noexcept = default;
+    Drained(Drained&& other) noexcept;
     Drained& operator=(Drained&&) = delete;
-    ~Drained() { end(); }
+    ~Drained();
     void end();
 
 private:
     friend class BlockGraph;
-    Drained() = default;
-    std::vector<BlockBackend*> backends_;
-    std::vector<BlockDriverState*> nodes_;
+    explicit Drained(std::unique_ptr<DrainedSection> section);
+    std::unique_ptr<DrainedSection> section_;
 };
 
 }  // namespace ashlar

@@ -11,6 +11,7 @@
 #include "block/block_types.h"
 #include "block/node_flags.h"
 
+#include <atomic>
 #include <memory>
 #include <span>
 #include <string>
@@ -44,14 +45,17 @@ public:
     bool has_auto_name() const { return node_name_.starts_with('#'); }
     const DriverType& type() const { return type_; }
     BlockDriver& driver() const { return *driver_; }
+    bool driver_is_open() const { return driver_ != nullptr; }  // false while the node is being opened or closed
     const NodeFlags& flags() const { return flags_; }
     bool is_read_only() const { return flags_.read_only; }
-    const JsonBox& options() const { return options_; }  // complete, as for blockdev-add; children by node-name
+    const JsonBox& options() const { return options_; }  // what it was opened with, but for the children
+    Json full_options() const;                           // the same with the children's, nested
     std::string filename() const;  // driver().filename(), or a `json:` name, so that it is never empty
     std::span<const std::unique_ptr<BdrvChild>> children() const { return children_; }
     std::span<BdrvChild* const> parents() const { return parents_; }
     BdrvChild* find_child(std::string_view name) const;
-    BdrvChild* primary_child() const;  // the one with ChildRole::Primary, or null
+    BdrvChild* primary_child() const { return child_with(ChildRole::Primary); }  // or null
+    BdrvChild* cow_child() const { return child_with(ChildRole::Cow); }          // the backing file, or null
     ChildPerm cumulative_perms() const { return cumulative_; }
     const BlockLimits& limits() const { return limits_; }  // its own: what lies below sees to its own
     BlockLimits merged_limits() const;                     // with those below: what is best for a request to be
@@ -78,7 +82,7 @@ public:
 
     // Whether writes are tracked, so that requests with RequestFlags::Serialising may be made: always where the
     // alignment is more than a byte, else after this, in a drained section.
-    void track_writes() { tracks_writes_ = true; }
+    void track_writes();
 
 private:
     friend class BlockGraph;
@@ -86,7 +90,10 @@ private:
     friend class OpenContext;
     friend struct NodeIo;  // block/io_*.cc
 
+    BdrvChild* child_with(ChildRole role) const;
     void refresh_limits();
+    void describe_options();
+    void stop_inheriting();
 
     // Read by every request, changed only when drained.
     std::unique_ptr<BlockDriver> driver_;
@@ -94,8 +101,10 @@ private:
     SupportedFlags supported_;
     int64_t max_read_ = 0, max_write_ = 0;  // what goes to the driver without splitting
     bool tracks_writes_ = false;
+    bool needs_write_care_ = false;  // a write must not go to the driver at once, whatever it is
     bool wants_debug_events_ = false;
     bool probed_raw_ = false;
+    std::atomic<bool> may_grow_ = false;  // by writes behind its end
     NodeFlags flags_;
 
     std::unique_ptr<RequestTracker> tracker_;
@@ -106,6 +115,12 @@ private:
     std::string node_name_;
     const DriverType& type_;
     JsonBox options_;
+    NodeOptions node_options_;                   // as given; what is not is inherited or a default
+    JsonBox driver_options_;                     // as given
+    Typing typing_ = Typing::Strict;             // of driver_options_
+    BlockDriverState* inherits_from_ = nullptr;  // the parent that it was opened for
+    ChildRole inherits_as_ = ChildRole::None;
+    NodeFlags base_flags_;  // what it inherits if that is no node
     std::vector<std::unique_ptr<BdrvChild>> children_;
     std::vector<BdrvChild*> parents_;
     ChildPerm cumulative_{BlockPerm::None, BlockPerm::All};

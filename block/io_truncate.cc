@@ -1,0 +1,37 @@
+#include "block/block_graph.h"
+#include "block/node_io.h"
+#include "block/request_tracker.h"
+
+#include <cerrno>
+#include <optional>
+
+namespace ashlar {
+
+Task<int> BlockDriverState::co_truncate(int64_t size, bool exact, PreallocMode prealloc, RequestFlags flags) {
+    return NodeIo::co_truncate(*this, size, exact, prealloc, flags);
+}
+
+Task<int> NodeIo::co_truncate(BlockDriverState& node, int64_t size, bool exact, PreallocMode prealloc,
+                              RequestFlags flags) {
+    if (size < 0)
+        co_return -EINVAL;
+    if (size > kMaxLength)
+        co_return -EFBIG;
+    if (node.is_read_only())
+        co_return -EACCES;
+    const int64_t before = node.length();
+    if (before < 0)
+        co_return static_cast<int>(before);
+    std::optional<RequestTracker::Request> tracked;
+    if (node.tracks_writes_) {
+        const int64_t start = align_down(std::min(before, size), node.limits_.request_alignment);
+        tracked.emplace(*node.tracker_, RequestTracker::Kind::Serialising, start, kMaxLength - start);
+        co_await node.tracker_->co_enter(*tracked);
+    }
+    int ret = co_await node.driver_->co_truncate(size, exact, prealloc, flags);
+    if (ret == 0 && node.length() != before)
+        node.graph_.announce_resize(node);
+    co_return ret;
+}
+
+}  // namespace ashlar

@@ -1,0 +1,18 @@
+#include "block/block_driver.h"
+#include "block/file/file_driver.h"
+#include "block/null/null.h"
+#include "block/raw/raw.h"
+#include "block/throttle.h"
+
+namespace ashlar {
+
+void register_all_drivers(DriverRegistry& registry) {
+    registry.add(kFileDriver);
+    registry.add(kHostDeviceDriver);
+    registry.add(kNullAioDriver);
+    registry.add(kNullCoDriver);
+    registry.add(kRawDriver);
+    registry.add(kThrottleDriver);
+}
+
+}  // namespace ashlar
