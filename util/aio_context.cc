@@ -158,6 +158,7 @@ bool AioContext::spin() {
                 return true;
             __builtin_ia32_pause();
         }
+        sched_yield();
     } while (now_ns() < end);
     return false;
 }

@@ -29,9 +29,9 @@ void frame_free(void* frame, std::size_t size) noexcept {
 namespace {
 
 constexpr std::size_t kUnit = 64;
-constexpr std::size_t kClasses = 32;             // frames of up to 2 KiB; larger ones are rare and go to malloc
+constexpr std::size_t kClasses = 32;  // frames of up to 2 KiB; larger ones are rare and go to malloc
 constexpr std::size_t kSlabSize = 64 * 1024;
-constexpr unsigned kSurplus = 512;               // a thread's free list of one class sheds half beyond this
+constexpr unsigned kSurplus = 512;  // a thread's free list of one class sheds half beyond this
 
 struct FreeFrame {
     FreeFrame* next;
@@ -76,17 +76,19 @@ void unlink_slab(Slab* slab) {
         slab->next->previous = slab->previous;
 }
 
-struct ThreadPool {
-    FreeFrame* free[kClasses] = {};
-    unsigned count[kClasses] = {};
+// A thread's free frames. Without constructor and destructor, so that reaching it takes no call.
+struct ThreadFrames {
+    FreeFrame* free[kClasses];
+    unsigned count[kClasses];
+    bool returned_at_exit;
 
-    ~ThreadPool() {
+    void shed_all() {
         for (std::size_t c = 0; c < kClasses; c++)
             shed(c, 0);
     }
 
     // Moves frames beyond the first `keep` to the shared list.
-    void shed(std::size_t c, unsigned keep) {
+    [[gnu::noinline]] void shed(std::size_t c, unsigned keep) {
         FreeFrame** tail = &free[c];
         for (unsigned i = 0; i < keep && *tail; i++)
             tail = &(*tail)->next;
@@ -133,9 +135,19 @@ struct ThreadPool {
     }
 };
 
-thread_local ThreadPool pool;
+constinit thread_local ThreadFrames frames{};
 
-void* large_alloc(std::size_t size) {
+// Gives the frames to the other threads when this one ends.
+[[gnu::noinline]] void return_at_exit() {
+    struct Returner {
+        ~Returner() { frames.shed_all(); }
+    };
+    static thread_local Returner returner;
+    [[maybe_unused]] Returner* made = &returner;
+    frames.returned_at_exit = true;
+}
+
+[[gnu::noinline]] void* large_alloc(std::size_t size) {
     std::size_t total = (sizeof(Slab) + size + kUnit - 1) / kUnit * kUnit;
     Slab* slab = static_cast<Slab*>(std::aligned_alloc(64, total));
     if (!slab)
@@ -147,37 +159,50 @@ void* large_alloc(std::size_t size) {
     return slab->frame(0);
 }
 
-void large_free(void* frame) {
+[[gnu::noinline]] void large_free(void* frame) {
     Slab* slab = static_cast<Slab*>(frame) - 1;
     unlink_slab(slab);
     std::free(slab);
+}
+
+// The functions below are leaves on the ordinary path: what is rare they leave by a tail call.
+[[gnu::noinline]] void* alloc_after_refill(std::size_t size) {
+    frames.refill((size - 1) / kUnit);
+    return frame_alloc(size);
+}
+
+[[gnu::noinline]] void free_first(void* frame, std::size_t size) {
+    return_at_exit();
+    frame_free(frame, size);
 }
 
 }  // namespace
 
 void* frame_alloc(std::size_t size) {
     std::size_t c = (size - 1) / kUnit;
-    if (c >= kClasses)
+    if (c >= kClasses) [[unlikely]]
         return large_alloc(size);
-    ThreadPool& p = pool;
-    if (!p.free[c])
-        p.refill(c);
-    FreeFrame* frame = p.free[c];
-    p.free[c] = frame->next;
-    p.count[c]--;
+    ThreadFrames& own = frames;
+    FreeFrame* frame = own.free[c];
+    if (!frame) [[unlikely]]
+        return alloc_after_refill(size);
+    own.free[c] = frame->next;
+    own.count[c]--;
     return frame;
 }
 
 void frame_free(void* memory, std::size_t size) noexcept {
     std::size_t c = (size - 1) / kUnit;
-    if (c >= kClasses)
+    if (c >= kClasses) [[unlikely]]
         return large_free(memory);
-    ThreadPool& p = pool;
+    ThreadFrames& own = frames;
+    if (!own.returned_at_exit) [[unlikely]]
+        return free_first(memory, size);
     auto* frame = static_cast<FreeFrame*>(memory);
-    frame->next = p.free[c];
-    p.free[c] = frame;
-    if (++p.count[c] > kSurplus)
-        p.shed(c, kSurplus / 2);
+    frame->next = own.free[c];
+    own.free[c] = frame;
+    if (++own.count[c] > kSurplus) [[unlikely]]
+        own.shed(c, kSurplus / 2);
 }
 
 #endif
