@@ -1,7 +1,11 @@
 #include "util/thread_pool.h"
 
 #include <chrono>
+#include <cstdlib>
+#include <system_error>
 #include <thread>
+
+#include "util/report.h"
 
 namespace ashlar {
 
@@ -20,12 +24,23 @@ void ThreadPool::submit(Job& job) {
     *tail_ = &job;
     tail_ = &job.following;
     queued_++;
-    if (queued_ > idle_ && threads_ < kMaxThreads) {
-        threads_++;
+    if (queued_ > idle_ && threads_ < kMaxThreads && start_thread())
+        return;
+    work_.notify_one();
+}
+
+// False if the system has no more threads, but others will come to the job.
+bool ThreadPool::start_thread() {
+    try {
         std::thread(&ThreadPool::thread_main, this).detach();
-    } else {
-        work_.notify_one();
+    } catch (const std::system_error& error) {
+        if (threads_ > 0)
+            return false;
+        error_report("thread pool: cannot start a thread: {}", error.what());
+        std::abort();
     }
+    threads_++;
+    return true;
 }
 
 unsigned ThreadPool::threads() const {

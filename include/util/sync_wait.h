@@ -25,11 +25,13 @@ struct Root {
 
 template <class T>
 Root run_root(AioContext& home, Task<T> task, std::optional<T>& result) {
+    co_await switch_to(home);  // which need not be the thread's current one
     T value = co_await std::move(task);
     co_await switch_to(home);
     result.emplace(std::move(value));
 }
 inline Root run_root(AioContext& home, Task<void> task, bool& done) {
+    co_await switch_to(home);
     co_await std::move(task);
     co_await switch_to(home);
     done = true;

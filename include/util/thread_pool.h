@@ -30,6 +30,7 @@ public:
 
 private:
     ThreadPool() = default;
+    bool start_thread();
     void thread_main();
 
     mutable std::mutex lock_;

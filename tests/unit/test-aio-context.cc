@@ -24,6 +24,20 @@ void sync_wait_returns_the_value() {
     g_assert_cmpint(sync_wait(*context, add_after_yield(2, 3)), ==, 5);
 }
 
+Task<AioContext*> context_after_yield() {
+    co_await co_yield_now();
+    co_return AioContext::current();
+}
+
+void a_thread_may_have_several_contexts() {
+    auto first = make_context();
+    auto second = make_context();
+    g_assert_true(sync_wait(*second, context_after_yield()) == second.get());
+    g_assert_true(sync_wait(*first, context_after_yield()) == first.get());
+    first.reset();
+    g_assert_true(sync_wait(*second, context_after_yield()) == second.get());
+}
+
 Task<void> sleep_and_note(int64_t ns, int id, std::string& order) {
     co_await co_sleep(ns);
     order += static_cast<char>('0' + id);
@@ -167,6 +181,32 @@ void more_operations_than_the_queues_hold_all_complete() {
     g_assert_cmpint(count, ==, 5000);
 }
 
+Task<void> cancel_a_flood(int& canceled) {
+    SocketPair pair;
+    TaskScope scope;
+    struct Poller {
+        static Task<void> run(Socket& socket, int& n) { n += co_await socket.wait(1 /* POLLIN */) == -ECANCELED; }
+    };
+    std::vector<Socket> sockets;
+    for (int i = 0; i < 5000; i++)
+        sockets.emplace_back(UniqueFd(dup(pair.a.fd())));
+    for (Socket& socket : sockets)
+        scope.spawn(Poller::run(socket, canceled));
+    for (size_t i = 0; i < sockets.size() / 2; i++)  // some of which the kernel has never heard of
+        sockets[i].cancel();
+    co_await co_sleep(1'000'000);
+    for (size_t i = sockets.size() / 2; i < sockets.size(); i++)
+        sockets[i].cancel();
+    co_await scope.join();
+}
+
+void more_operations_than_the_queues_hold_can_be_cancelled() {
+    auto context = make_context();
+    int canceled = 0;
+    sync_wait(*context, cancel_a_flood(canceled));
+    g_assert_cmpint(canceled, ==, 5000);
+}
+
 Task<void> quit_soon(GMainLoop* loop, AioContext& there, AioContext& home) {
     co_await co_sleep(2'000'000);
     g_assert_cmpint(co_await hop(there, home), ==, 2000);
@@ -193,12 +233,15 @@ void the_gsource_runs_the_context() {
 int main(int argc, char** argv) {
     g_test_init(&argc, &argv, nullptr);
     add("/aio-context/sync-wait-returns-the-value", sync_wait_returns_the_value);
+    add("/aio-context/a-thread-may-have-several-contexts", a_thread_may_have_several_contexts);
     add("/aio-context/timers-fire-in-order-of-their-deadlines", timers_fire_in_order_of_their_deadlines);
     add("/aio-context/sockets-carry-data-both-ways", sockets_carry_data_both_ways);
     add("/aio-context/cancel-ends-a-receive", cancel_ends_a_receive);
     add("/aio-context/files-are-written-and-read", files_are_written_and_read);
     add("/aio-context/switch-to-moves-between-threads", switch_to_moves_between_threads);
     add("/aio-context/more-operations-than-the-queues-hold", more_operations_than_the_queues_hold_all_complete);
+    add("/aio-context/more-operations-than-the-queues-hold-can-be-cancelled",
+        more_operations_than_the_queues_hold_can_be_cancelled);
     add("/aio-context/the-gsource-runs-the-context", the_gsource_runs_the_context);
     return g_test_run();
 }

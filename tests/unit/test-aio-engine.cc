@@ -1,14 +1,8 @@
 // Which engine a context gets where io_uring is refused: a child process forbids the system calls, as containers do.
-#include <errno.h>
 #include <fcntl.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 
+#include "tests/unit/forbid.h"
 #include "tests/unit/runtime_test.h"
 #include "util/file_io.h"
 
@@ -16,18 +10,6 @@ using namespace ashlar;
 using namespace ashlar::test;
 
 namespace {
-
-void forbid(long system_call, int error) {
-    sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<unsigned>(system_call), 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(error)),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    sock_fprog program{.len = std::size(filter), .filter = filter};
-    g_assert_cmpint(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), ==, 0);
-    g_assert_cmpint(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), ==, 0);
-}
 
 Task<int> write_a_byte(int fd) {
     char byte = 'x';
@@ -41,29 +23,6 @@ Task<int> send_a_byte() {
     std::byte byte[1];
     co_await co_sleep(1);  // a deadline, for which newer system calls may be forbidden too
     co_return co_await pair.b.recv(byte);
-}
-
-// What the child writes to standard error.
-std::string in_child(void (*fn)()) {
-    int fds[2];
-    g_assert_cmpint(pipe2(fds, O_CLOEXEC), ==, 0);
-    pid_t pid = fork();
-    if (pid == 0) {
-        dup2(fds[1], STDERR_FILENO);
-        fn();
-        _exit(0);
-    }
-    close(fds[1]);
-    std::string text;
-    char buffer[1000];
-    for (ssize_t n; (n = read(fds[0], buffer, sizeof(buffer))) > 0;)
-        text.append(buffer, static_cast<size_t>(n));
-    close(fds[0]);
-    int status = -1;
-    g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
-    if (status != 0)
-        g_error("the child failed: status %x, %s", status, text.c_str());
-    return text;
 }
 
 void work_without_io_uring() {

@@ -2,6 +2,7 @@
 
 #include <atomic>
 
+#include "tests/unit/forbid.h"
 #include "tests/unit/runtime_test.h"
 
 using namespace ashlar;
@@ -78,10 +79,26 @@ void a_context_may_go_as_soon_as_its_coroutine_has_ended() {
     }
 }
 
+void when_there_are_no_more_threads_the_others_do_the_work() {
+    std::string said = in_child([] {
+        auto context = make_context();
+        g_assert_cmpint(sync_wait(*context, add_in_pool(1, 2)), ==, 3);
+        forbid(__NR_clone, EAGAIN);
+        forbid(__NR_clone3, EAGAIN);
+        std::atomic<unsigned> now{0}, most{0};
+        Contexts contexts(0);
+        sync_wait(*contexts.home, run_everywhere(contexts, 20, [&](unsigned) { return nap(now, most); }));
+        g_assert_cmpuint(most, ==, 1);
+    });
+    g_assert_cmpstr(said.c_str(), ==, "");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
     g_test_init(&argc, &argv, nullptr);
+    g_test_add_func("/thread-pool/when-there-are-no-more-threads",
+                    when_there_are_no_more_threads_the_others_do_the_work);
     add("/thread-pool/a-call-returns-to-its-own-thread", a_call_runs_in_another_thread_and_returns_to_its_own);
     add("/thread-pool/calls-run-at-the-same-time", calls_run_at_the_same_time);
     add("/thread-pool/never-more-threads-than-the-limit", there_are_never_more_threads_than_the_limit);
