@@ -258,7 +258,9 @@ Task<Result<BdrvChild*>> OpenContext::co_open_child(std::string name, BlockdevRe
         child = *found;
         graph_.ref(*child);
     } else {
-        const bool image = has(role, ChildRole::Filtered) || has(role, ChildRole::Cow);
+        // A filter over a protocol that is one itself (blkdebug:...) shows what is in the file, not in an image in it.
+        const bool image =
+            (has(role, ChildRole::Filtered) && !node_.type().is_protocol) || has(role, ChildRole::Cow);
         auto opened = co_await graph_.co_open_spec({.options = reference.definition(),
                                                     .typing = typing_,
                                                     .base = inherited_flags(flags_, role),

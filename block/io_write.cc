@@ -119,6 +119,10 @@ Task<int> NodeIo::co_pwritev(BlockDriverState& node, int64_t offset, int64_t byt
 Task<int> BlockDriverState::co_flush() {
     if (flags_.no_flush)
         co_return 0;
+    if (BdrvChild* below = primary_child(); below && below->wants_debug_events()) {
+        co_await below->co_debug_event(BlkdebugEvent::FlushToOs);
+        co_await below->co_debug_event(BlkdebugEvent::FlushToDisk);
+    }
     if (flush_queue_)
         co_return co_await flush_queue_->co_flush(*driver_);
     co_return co_await driver_->co_flush();

@@ -1,3 +1,4 @@
+#include "block/blkdebug/driver.h"
 #include "block/block_driver.h"
 #include "block/file/file_driver.h"
 #include "block/null/null.h"
@@ -7,6 +8,7 @@
 namespace ashlar {
 
 void register_all_drivers(DriverRegistry& registry) {
+    registry.add(kBlkdebugDriver);
     registry.add(kFileDriver);
     registry.add(kHostDeviceDriver);
     registry.add(kNullAioDriver);

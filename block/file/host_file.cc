@@ -253,6 +253,8 @@ Task<int> HostFile::zero_regular(int64_t offset, int64_t bytes, RequestFlags fla
 }
 
 Task<int> HostFile::zero_device(int64_t offset, int64_t bytes, RequestFlags flags) {
+    if ((offset | bytes) % now_.limits.pwrite_zeroes_alignment != 0)
+        co_return -ENOTSUP;
     // The kernel fails this one where the device would need to be written to; BLKZEROOUT writes.
     if (has(flags, RequestFlags::MayUnmap)) {
         int ret = co_await allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes, can_punch_hole_);

@@ -2,12 +2,17 @@
 #include "block/blkdebug/config.h"
 #include "block/blkdebug/options.h"
 #include "tests/unit/assert_text.h"
+#include "tests/unit/block_fixture.h"
+#include "tests/unit/temp_dir.h"
 #include "util/json.h"
 #include "util/keyval.h"
 #include "util/sync_wait.h"
 #include "util/task_scope.h"
 
 #include <glib.h>
+
+#include <cstring>
+#include <fstream>
 
 using namespace ashlar;
 
@@ -256,6 +261,162 @@ void test_limits() {
     g_assert_false(check_limits("max-transfer=512", 4096).has_value());
 }
 
+// --- in the graph ---
+
+struct Disk : BlockFixture {
+    std::unique_ptr<BlockBackend> backend;
+    Blkdebug* rules;
+
+    explicit Disk(std::string_view options, std::string_view image =
+                                                "'driver': 'null-co', 'size': 1048576, "
+                                                "'read-zeroes': true") {
+        backend =
+            attach(add(fmt::format("{{'driver': 'raw', 'node-name': 'disk', 'discard': 'unmap', "
+                                   "'file': {{'driver': 'blkdebug', 'discard': 'unmap', "
+                                   "'image': {{{}, 'discard': 'unmap'}}{}}}}}",
+                                   image, options)));
+        rules = find_blkdebug(*backend->root());
+        g_assert_nonnull(rules);
+    }
+    ~Disk() { detach(backend); }
+    int read(int64_t offset, int64_t bytes) {
+        std::string data(static_cast<size_t>(bytes), '?');
+        return backend->pread(offset, bytes, data.data());
+    }
+    int write(int64_t offset, int64_t bytes) {
+        std::string data(static_cast<size_t>(bytes), 'x');
+        return backend->pwrite(offset, bytes, data.data());
+    }
+};
+
+void test_graph_errors() {
+    Disk disk(
+        ", 'inject-error': [{'event': 'read_aio', 'once': true, 'iotype': 'read'}, "
+        "{'event': 'write_aio', 'errno': 28, 'sector': 4, 'iotype': 'write', 'once': true}, "
+        "{'event': 'flush_to_disk', 'errno': 30, 'once': true}, "
+        "{'event': 'pwritev_zero', 'errno': 16, 'iotype': 'write-zeroes', 'once': true}]");
+    g_assert_cmpint(disk.write(4096, 512), ==, 0);
+    g_assert_cmpint(disk.read(0, 512), ==, -EIO);
+    g_assert_cmpint(disk.read(0, 512), ==, 0);
+    g_assert_cmpint(disk.write(0, 512), ==, 0);
+    g_assert_cmpint(disk.write(2048, 512), ==, -ENOSPC);
+    g_assert_cmpint(disk.write(2048, 512), ==, 0);
+    g_assert_cmpint(disk.backend->flush(), ==, -EROFS);
+    g_assert_cmpint(disk.backend->flush(), ==, 0);
+    g_assert_cmpint(disk.backend->pwrite_zeroes(0, 4096), ==, -EBUSY);
+    g_assert_cmpint(disk.backend->pwrite_zeroes(0, 4096), ==, 0);
+}
+
+void test_graph_other_errors() {
+    Disk disk(
+        ", 'inject-error': [{'event': 'none', 'iotype': 'discard', 'errno': 5}, "
+        "{'event': 'none', 'iotype': 'block-status', 'errno': 6}]");
+    g_assert_cmpint(disk.read(0, 512), ==, 0);
+    g_assert_cmpint(disk.backend->pdiscard(0, 4096), ==, -EIO);
+    auto status = disk.run(disk.backend->co_block_status_above(0, 4096));
+    g_assert_cmpint(status.ret, ==, -ENXIO);
+}
+
+struct Counted : Completion {
+    int done = 0;
+    Counted() {
+        fn = [](Completion& self) { static_cast<Counted&>(self).done++; };
+    }
+};
+
+void test_graph_suspend() {
+    Disk disk("");
+    char data[512] = {};
+    iovec element{data, sizeof data};
+    Counted first, second;
+    disk.rules->add_breakpoint(Event::WriteAio, "A");
+    disk.backend->aio_pwritev(0, 512, IoVector(element), {}, first);
+    disk.backend->aio_pwritev(512, 512, IoVector(element), {}, second);
+    while (second.done == 0)
+        disk.context->poll(true);
+    g_assert_cmpint(first.done, ==, 0);
+    g_assert_true(disk.rules->is_suspended("A"));
+    disk.rules->resume("A");
+    while (first.done == 0)
+        disk.context->poll(true);
+    g_assert_cmpint(first.ret, ==, 0);
+}
+
+void test_graph_drain() {
+    Disk disk("");
+    char data[512] = {};
+    iovec element{data, sizeof data};
+    Counted request;
+    disk.rules->add_breakpoint(Event::Pwritev, "A");
+    disk.backend->aio_pwritev(0, 512, IoVector(element), {}, request);
+    while (!disk.rules->is_suspended("A"))
+        disk.context->poll(true);
+    auto drained = disk.run(disk.graph->co_drain(*disk.backend->root()));
+    g_assert_cmpint(request.done, ==, 1);
+}
+
+// An alignment that the image does not have: unaligned writes read first, and read what is around them.
+void test_graph_alignment() {
+    TempDir dir;
+    std::string path = dir.file("disk.img");
+    std::ofstream(path) << std::string(65536, 'o');
+    Disk disk(", 'align': 4096, 'max-transfer': 8192", "'driver': 'file', 'filename': '" + path + "'");
+    g_assert_cmpuint(disk.backend->limits().max_transfer, ==, 8192);
+    g_assert_cmpint(disk.write(4000, 20000), ==, 0);
+    std::ifstream file(path);
+    std::string content(65536, '?');
+    file.read(content.data(), 65536);
+    g_assert_true(content == std::string(4000, 'o') + std::string(20000, 'x') + std::string(65536 - 24000, 'o'));
+
+    Counted request;
+    iovec element{content.data(), 100};
+    disk.rules->add_breakpoint(Event::PwritevRmwTail, "tail");
+    disk.rules->add_breakpoint(Event::PwritevRmwHead, "head");
+    disk.backend->aio_pwritev(4000, 100, IoVector(element), {}, request);  // over two blocks
+    while (!disk.rules->is_suspended("head"))
+        disk.context->poll(true);
+    g_assert_false(disk.rules->is_suspended("tail"));
+    disk.rules->resume("head");
+    while (!disk.rules->is_suspended("tail"))
+        disk.context->poll(true);
+    disk.rules->resume("tail");
+    while (request.done == 0)
+        disk.context->poll(true);
+    g_assert_cmpint(request.ret, ==, 0);
+}
+
+void test_filename() {
+    TempDir dir;
+    std::string config = dir.file("rules"), image = dir.file("disk.img");
+    std::ofstream(config) << "[inject-error]\nevent = \"read_aio\"\nerrno = \"28\"\nonce = \"on\"\n";
+    std::ofstream(image) << std::string(512, 'x');
+    BlockFixture f;
+    std::string name = "blkdebug:" + config + ":" + image;
+    BlockDriverState& node = *f.check(
+        f.run(f.graph->co_open(Json{{"driver", "raw"}, {"filename", name}, {"node-name", "disk"}}, Typing::Lenient)));
+    assert_text(node.filename(), name);
+    {
+        auto backend = f.attach(node);
+        char byte;
+        g_assert_cmpint(backend->pread(0, 1, &byte), ==, -ENOSPC);
+        g_assert_cmpint(backend->pread(0, 1, &byte), ==, 0);
+        g_assert_cmpint(byte, ==, 'x');
+        f.detach(backend);
+    }
+    f.check(f.run(f.graph->co_unref(node)));
+
+    auto error_of = [&](std::string filename) {
+        auto opened = f.run(f.graph->co_open(Json{{"driver", "raw"}, {"filename", filename}}, Typing::Lenient));
+        g_assert_false(opened.has_value());
+        return opened.error().message;
+    };
+    g_assert_nonnull(strstr(error_of("blkdebug:" + image).c_str(), "requires both config file and image path"));
+    g_assert_nonnull(
+        strstr(error_of("blkdebug:" + dir.file("none") + ":" + image).c_str(), "Could not read blkdebug config file"));
+    std::ofstream(config) << "[inject-error]\nevent = \"read\"\n";
+    g_assert_nonnull(strstr(error_of(name).c_str(), "does not accept value 'read'"));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -273,5 +434,11 @@ int main(int argc, char** argv) {
     g_test_add_func("/blkdebug/config/sections-are-rules", test_config);
     g_test_add_func("/blkdebug/config/errors-name-the-line", test_config_errors);
     g_test_add_func("/blkdebug/limits-fit-each-other", test_limits);
+    g_test_add_func("/blkdebug/graph/requests-fail", test_graph_errors);
+    g_test_add_func("/blkdebug/graph/discards-and-status-fail", test_graph_other_errors);
+    g_test_add_func("/blkdebug/graph/request-is-suspended", test_graph_suspend);
+    g_test_add_func("/blkdebug/graph/drain-does-not-wait-for-breakpoints", test_graph_drain);
+    g_test_add_func("/blkdebug/graph/limits-apply", test_graph_alignment);
+    g_test_add_func("/blkdebug/graph/file-name", test_filename);
     return g_test_run();
 }

