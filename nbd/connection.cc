@@ -4,12 +4,17 @@
 
 #include "nbd/negotiation.h"
 #include "util/timer.h"
+#include "util/trace.h"
 
 namespace ashlar {
 
 NbdConnection::NbdConnection(NbdServer& server, UniqueFd socket)
     : server_(server), socket_(std::move(socket)), context_(&server.home()) {
     set_low_latency(socket_.fd());
+    if (trace_enabled(TraceEvent::nbd_accept)) {
+        auto peer = peer_address(socket_.fd());
+        trace_nbd_accept(&socket_, peer ? to_string(*peer).c_str() : "unknown");
+    }
 }
 
 NbdConnection::~NbdConnection() = default;
@@ -38,10 +43,13 @@ Task<bool> NbdConnection::co_negotiate(nbd::TransmissionSettings& settings) {
     negotiation_ = &negotiation;
     auto outcome = co_await negotiation.co_run();
     negotiation_ = nullptr;
-    if (!outcome || stopped_)
+    if (!outcome || stopped_) {
+        trace_nbd_disconnect(&socket_, stopped_ ? "stopped" : "the handshake ended without an export");
         co_return false;
+    }
     exported_ = std::move(outcome->exported);
     settings = std::move(outcome->settings);
+    trace_nbd_negotiated(&socket_, exported_->name().c_str(), settings.limits.flags);
     context_ = &exported_->next_context(server_.home());
     co_return true;
 }

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "nbd/transmission.h"
+#include "util/trace.h"
 
 namespace ashlar::nbd {
 
@@ -92,6 +93,7 @@ void Transmission::finish(ServerRequest& request, int ret) {
         bool fast_zero = wire.type == kCmdWriteZeroes && (wire.flags & kCmdFlagFastZero);
         return refuse(request, error_from_errno(-ret, fast_zero), strerrordesc_np(-ret));
     }
+    trace_nbd_reply(&socket_, wire.cookie, 0);
     Reply reply = request.reply(limits_.style);
     if (wire.type == kCmdRead && wire.length > 0) {
         request.sends_data = true;
@@ -106,6 +108,7 @@ void Transmission::finish(ServerRequest& request, int ret) {
 }
 
 void Transmission::refuse(ServerRequest& request, ErrorValue error, std::string_view message) {
+    trace_nbd_reply(&socket_, request.wire.cookie, -errno_from_error(error));
     pool_.free_data(request);
     request.header_size =
         static_cast<uint32_t>(build_error(request.header.data(), request.reply(limits_.style), error, message));

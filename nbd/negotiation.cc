@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "util/trace.h"
+
 namespace ashlar::nbd {
 
 namespace {
@@ -29,6 +31,16 @@ bool matches(std::string_view query, std::string_view name, uint32_t option) {
     if (query == name)
         return true;
     return option == kOptListMetaContext && query.ends_with(':') && name.starts_with(query);
+}
+
+void trace_replies(const void* connection, Bytes replies) {
+    if (!trace_enabled(TraceEvent::nbd_option_reply))
+        return;
+    while (!replies.empty()) {
+        auto header = parse_option_reply_header(replies.first<kOptionReplyHeaderSize>());
+        trace_nbd_option_reply(connection, header->option, header->type, header->length);
+        replies = replies.subspan(kOptionReplyHeaderSize + header->length);
+    }
 }
 
 }  // namespace
@@ -61,6 +73,7 @@ Task<Negotiation::Next> Negotiation::co_option() {
     if (!header || (!client_.fixed_newstyle && header->option != kOptExportName))
         co_return Next::Close;
 
+    trace_nbd_option(&socket_, header->option, header->length);
     std::vector<std::byte> out;
     if (header->length > kMaxOptionLength) {
         if (header->option == kOptExportName || header->length > kMaxDrained || !co_await co_discard(header->length))
@@ -70,12 +83,15 @@ Task<Negotiation::Next> Negotiation::co_option() {
         append_option_error(out, header->option,
                             {kRepErrTooBig, fmt::format("{} bytes of option data exceed the limit of {}",
                                                         header->length, kMaxOptionLength)});
+        trace_replies(&socket_, out);
         co_return co_await co_send(std::move(out)) ? Next::Option : Next::Close;
     }
     std::vector<std::byte> data;
     if (!co_await co_read_data(header->length, data))
         co_return Next::Close;
     Next next = handle(header->option, data, out);
+    if (header->option != kOptExportName)
+        trace_replies(&socket_, out);
     if (!out.empty() && !co_await co_send(std::move(out)))
         co_return Next::Close;
     co_return next;

@@ -1,5 +1,6 @@
 // The receiver: bytes to requests, under the pool's limits.
 #include "nbd/transmission.h"
+#include "util/trace.h"
 
 namespace ashlar::nbd {
 
@@ -11,6 +12,8 @@ constexpr size_t kCopiedPayload = 8u << 10;
 
 // A client that has shut down its sending side may still read its replies, but not forever.
 constexpr int64_t kLingerNs = 30'000'000'000;
+
+constexpr const char* kCutOff = "the client vanished in the middle of a request";
 
 // What a request charges to the connection's budget of bytes: what it makes us hold until its reply is sent.
 uint32_t bytes_held(const Request& wire, uint64_t payload) {
@@ -34,7 +37,7 @@ Transmission::Transmission(Socket& socket, NbdExport& exported, TransmissionSett
 
 Task<void> Transmission::co_run() {
     scope_.spawn(queue_.co_send());
-    co_await co_receive();
+    trace_nbd_disconnect(&socket_, co_await co_receive());
     if (!linger_.armed())
         linger_.arm(now_ns() + kLingerNs);
     queue_.close();
@@ -55,19 +58,24 @@ Refusal Transmission::judge(const Request& wire) const {
     return validate(wire, limits_);
 }
 
-Task<void> Transmission::co_receive() {
+Task<const char*> Transmission::co_receive() {
     const HeaderStyle style = limits_.style;
     const size_t header_size = request_header_size(style);
     for (;;) {
         while (input_.size() < header_size) {
             int n = co_await socket_.recv(input_.space(pool_.in_use() == 0));
             if (n <= 0)
-                co_return;
+                co_return n < 0 ? "the connection is broken"
+                : stopping_     ? "stopped"
+                                : "the client closed the connection";
             input_.received(static_cast<size_t>(n));
         }
         auto wire = parse_request(input_.bytes().first(header_size), style);
-        if (!wire || wire->type == kCmdDisc)
-            co_return;
+        if (!wire)
+            co_return "a request without magic";
+        if (wire->type == kCmdDisc)
+            co_return "the client disconnected";
+        trace_nbd_request(&socket_, wire->cookie, wire->type, wire->flags, wire->offset, wire->length);
         input_.consume(header_size);
 
         uint64_t payload = payload_length(*wire, style);
@@ -84,16 +92,16 @@ Task<void> Transmission::co_receive() {
             // A payload beyond what was advertised is a denial of service in the extended style, which lets a client
             // say 2^64 - 1; in the compact one it ends at 2^32.
             if (style == HeaderStyle::Extended && payload > limits_.max_payload)
-                co_return;
+                co_return "a payload over the limit";
             if (payload > 0 && !co_await co_drain(payload))
-                co_return;
+                co_return kCutOff;
         } else if (payload == 0) {
             dispatch(request);
         } else if (wire->type == kCmdWrite) {
             if (!co_await co_receive_payload(request))
-                co_return;
+                co_return kCutOff;
         } else if (!co_await co_receive_status_payload(request)) {
-            co_return;
+            co_return kCutOff;
         }
     }
 }

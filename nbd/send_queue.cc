@@ -4,6 +4,8 @@
 
 #include <utility>
 
+#include "util/trace.h"
+
 namespace ashlar::nbd {
 
 void SendQueue::push(ServerRequest& request) {
@@ -50,6 +52,7 @@ Task<void> SendQueue::co_send() {
             iov_.clear();
             for (ServerRequest* r = batch; r; r = r->next)
                 gather(*r);
+            trace_nbd_send(&socket_, iov_.size());
             if (co_await socket_.send_all(iov_) < 0) {
                 broken_ = true;
                 socket_.shutdown();

@@ -61,7 +61,7 @@ private:
     };
 
     // receive.cc
-    Task<void> co_receive();
+    Task<const char*> co_receive();  // until it ends: why
     Task<bool> co_receive_payload(ServerRequest& request);
     Task<bool> co_receive_status_payload(ServerRequest& request);
     Task<bool> co_drain(uint64_t bytes);
