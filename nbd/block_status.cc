@@ -3,6 +3,7 @@
 // One walk over the range serves every context. Neighbours of the same status are one extent; extents are multiples of
 // the minimum block size, a block of several kinds having what is true of all of it.
 #include <algorithm>
+#include <cerrno>
 
 #include "nbd/transmission.h"
 
@@ -18,6 +19,11 @@ Statuses statuses_of(const BlockStatus& status) {
     uint32_t hole = status.has(BlockStatus::Data) ? 0 : kStateHole;
     uint32_t zero = status.has(BlockStatus::Zero) ? kStateZero : 0;
     return {{hole | zero, status.depth}};
+}
+
+// Nothing is known of an image that has shrunk below what we told our clients.
+int error_of(const BlockStatus& status) {
+    return status.ret < 0 || status.bytes > 0 ? status.ret : -EIO;
 }
 
 class ExtentList {
@@ -60,17 +66,17 @@ struct BlockwiseStatus {
 Task<BlockwiseStatus> co_next_status(BlockBackend& backend, uint64_t offset, uint64_t length, uint32_t block) {
     BlockStatus first =
         co_await backend.co_block_status_above(static_cast<int64_t>(offset), static_cast<int64_t>(length));
-    if (first.ret < 0)
-        co_return {first.ret, 0, {}};
-    auto bytes = static_cast<uint64_t>(first.bytes);
+    if (int ret = error_of(first); ret < 0)
+        co_return {ret, 0, {}};
+    uint64_t bytes = std::min(static_cast<uint64_t>(first.bytes), length);
     BlockwiseStatus result{0, bytes & ~uint64_t{block - 1}, statuses_of(first)};
     if (result.length > 0)
         co_return result;
     for (uint64_t at = bytes; at < block; at += bytes) {
         BlockStatus more =
             co_await backend.co_block_status_above(static_cast<int64_t>(offset + at), static_cast<int64_t>(block - at));
-        if (more.ret < 0)
-            co_return {more.ret, 0, {}};
+        if (int ret = error_of(more); ret < 0)
+            co_return {ret, 0, {}};
         bytes = static_cast<uint64_t>(more.bytes);
         Statuses statuses = statuses_of(more);
         result.statuses.of[kContextBaseAllocation] &= statuses.of[kContextBaseAllocation];

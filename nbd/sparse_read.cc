@@ -6,6 +6,7 @@
 // that a sequential reader of a dense export asks once in kLookAhead bytes. "This is a hole" is never kept: a write may
 // fill it.
 #include <algorithm>
+#include <cerrno>
 
 #include "nbd/transmission.h"
 
@@ -40,8 +41,8 @@ Task<int> Transmission::co_find_pieces(uint64_t offset, uint64_t length, std::ve
         uint64_t ask = std::min(std::max(end - offset, kLookAhead), limits_.size - offset);
         BlockStatus status =
             co_await backend_.co_block_status_above(static_cast<int64_t>(offset), static_cast<int64_t>(ask));
-        if (status.ret < 0)
-            co_return status.ret;
+        if (status.ret < 0 || status.bytes <= 0)
+            co_return -EIO;  // whichever: the read itself will tell
         auto found = static_cast<uint64_t>(status.bytes);
         Piece piece{offset, std::min(found, end - offset), status.has(BlockStatus::Zero)};
         if (!piece.zero) {
