@@ -231,6 +231,13 @@ Result<> ThrottleGroups::remove_object(const std::string& id) {
     return {};
 }
 
+std::vector<std::string> ThrottleGroups::object_names() const {
+    std::vector<std::string> names;
+    for (const auto& [id, group] : objects_)
+        names.push_back(id);
+    return names;
+}
+
 std::shared_ptr<ThrottleGroup> ThrottleGroups::find(const std::string& name) const {
     auto group = groups_.find(name);
     return group == groups_.end() ? nullptr : group->second.lock();

@@ -11,6 +11,7 @@
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 
 namespace ashlar {
@@ -405,6 +406,16 @@ Result<std::vector<UniqueFd>> take_systemd_sockets() {
         sockets.push_back(std::move(*listener));
     }
     return sockets;
+}
+
+void make_absolute(SocketAddress& address) {
+    auto* socket = std::get_if<UnixAddress>(&address);
+    if (!socket || socket->abstract)
+        return;
+    std::error_code failed;
+    auto absolute = std::filesystem::absolute(socket->path, failed);
+    if (!failed)
+        socket->path = absolute.string();
 }
 
 }  // namespace ashlar

@@ -88,6 +88,7 @@ public:
     Result<std::shared_ptr<ThrottleGroup>> add_object(const std::string& id, const ThrottleGroupOptions& options);
     Result<> remove_object(const std::string& id);
     bool is_object(const std::string& id) const { return objects_.contains(id); }
+    std::vector<std::string> object_names() const;
 
     std::shared_ptr<ThrottleGroup> find(const std::string& name) const;  // null when there is none
     // One that lives as long as it is used.

@@ -24,9 +24,11 @@
 //     .variant("inet", &Address::inet)
 //     .variant("unix", &Address::unix)
 //
+// A std::shared_ptr is an optional that may hold the set that it is in.
+//
 // Members are bool, integers, double, Size, std::string, enums with enum_names(), structs with options(), JsonBox,
-// BlockdevRef(OrNull), BlockdevDefinition, and std::vector or std::optional of these. Without an initialiser of its own
-// an optional() member that should be told from "not given" is a std::optional.
+// BlockdevRef(OrNull), BlockdevDefinition, and std::vector, std::optional or std::shared_ptr of these. Without an
+// initialiser of its own an optional() member that should be told from "not given" is a std::optional.
 //
 // Sets are immutable once built, and usable from any thread. Errors name the option by its full path:
 // "limits.iops-total".
@@ -44,6 +46,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -308,9 +311,24 @@ struct OptionTraits<std::optional<T>> {
 };
 
 template <class T>
+struct OptionTraits<std::shared_ptr<T>> {
+    static constexpr const OptionType& kType = OptionTraits<T>::kType;
+    static Result<void> read(std::shared_ptr<T>& out, const Json& value, const OptionPlace& at) {
+        out = std::make_shared<T>();
+        return OptionTraits<T>::read(*out, value, at);
+    }
+    static void write(const std::shared_ptr<T>& value, Json& out) {
+        if (value)
+            OptionTraits<T>::write(*value, out);
+    }
+};
+
+template <class T>
 constexpr bool kIsStdOptional = false;
 template <class T>
 constexpr bool kIsStdOptional<std::optional<T>> = true;
+template <class T>
+constexpr bool kIsStdOptional<std::shared_ptr<T>> = true;
 
 template <class T>
 class OptionSet : public OptionSchema {

@@ -63,6 +63,9 @@ struct ResolvedAddress {
 // The inverse of parse_socket_address; what messages and `query-…` show.
 [[nodiscard]] std::string to_string(const SocketAddress& address);
 
+// Makes the path of a Unix socket absolute, so that it is the same one after chdir().
+void make_absolute(SocketAddress& address);
+
 enum class ResolveFor { Listen, Connect };
 
 // Every address that the name stands for, in the resolver's order; an FdAddress has none and fails.
