@@ -33,7 +33,9 @@ struct SocketOptions {
     }
 };
 
-Result<QmpAddress> parse(std::string_view text) {
+}  // namespace
+
+Result<QmpAddress> parse_qmp_address(std::string_view text) {
     std::string_view kind = text.substr(0, text.find_first_of(":,"));
     if (kind == "stdio") {
         if (text != kind)
@@ -80,16 +82,8 @@ Result<QmpAddress> parse(std::string_view text) {
         result.socket = std::move(inet);
     }
     result.text = to_string(result.socket);
+    make_absolute(result.socket);
     return result;
-}
-
-}  // namespace
-
-Result<QmpAddress> parse_qmp_address(std::string_view text) {
-    auto address = parse(text);
-    if (!address)
-        return std::unexpected(std::move(address.error()).prefixed("-qmp"));
-    return address;
 }
 
 }  // namespace ashlar

@@ -58,9 +58,9 @@ QmpServer::~QmpServer() = default;
 
 // --- clients ---
 
-void QmpServer::listen(std::vector<UniqueFd> sockets, bool pretty) {
+void QmpServer::listen(std::vector<UniqueFd> sockets, bool pretty, CoEvent* connected) {
     for (UniqueFd& socket : sockets)
-        scope_.spawn(accept_co(std::move(socket), pretty));
+        scope_.spawn(accept_co(std::move(socket), pretty, connected));
 }
 
 void QmpServer::serve(UniqueFd socket, bool pretty) {
@@ -73,15 +73,18 @@ void QmpServer::serve_stdio(bool pretty) {
         serve_co(QmpChannel(UniqueFd(fcntl(0, F_DUPFD_CLOEXEC, 3)), UniqueFd(fcntl(1, F_DUPFD_CLOEXEC, 3))), pretty));
 }
 
-Task<void> QmpServer::accept_co(UniqueFd fd, bool pretty) {
+Task<void> QmpServer::accept_co(UniqueFd fd, bool pretty, CoEvent* connected) {
     Socket socket(std::move(fd));
     listeners_.push_back(&socket);
     while (!stopping_) {
         int accepted = co_await socket.accept();
-        if (accepted >= 0)
+        if (accepted >= 0) {
             serve(UniqueFd(accepted), pretty);
-        else if (accepted != -ECANCELED && accepted != -ECONNABORTED)
+            if (connected)
+                std::exchange(connected, nullptr)->set();
+        } else if (accepted != -ECANCELED && accepted != -ECONNABORTED) {
             co_await co_sleep(kSecond / 10);  // out of descriptors, most likely
+        }
     }
     listeners_.remove(&socket);
 }

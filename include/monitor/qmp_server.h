@@ -15,6 +15,7 @@
 
 namespace ashlar {
 
+class CoEvent;
 class QmpChannel;
 class QmpClient;
 class Socket;
@@ -24,8 +25,9 @@ public:
     QmpServer(AioContext& context, const QmpCommands& commands);
     ~QmpServer();
 
-    void listen(std::vector<UniqueFd> sockets, bool pretty = false);  // serves who connects
-    void serve(UniqueFd socket, bool pretty = false);                 // a connected one
+    // Serves who connects; `connected`, if given, is set when the first one has.
+    void listen(std::vector<UniqueFd> sockets, bool pretty = false, CoEvent* connected = nullptr);
+    void serve(UniqueFd socket, bool pretty = false);  // a connected one
     void serve_stdio(bool pretty = false);
     unsigned clients() const { return static_cast<unsigned>(clients_.size()); }
 
@@ -53,7 +55,7 @@ private:
     void take_posted();
     void admit(Event event);
     void deliver(const Event& event);
-    Task<void> accept_co(UniqueFd socket, bool pretty);
+    Task<void> accept_co(UniqueFd socket, bool pretty, CoEvent* connected);
     Task<void> serve_co(QmpChannel channel, bool pretty);
 
     AioContext& context_;

@@ -493,13 +493,13 @@ void test_address() {
         auto address = parse_qmp_address(text);
         return address ? "no error" : address.error().message;
     };
-    assert_text(error("unx:/tmp/x"), "-qmp: 'unx:/tmp/x': unknown kind of socket 'unx' (did you mean 'unix'?)");
-    assert_text(error("unix:/tmp/x,wiat=off,server=on"), "-qmp: Parameter 'wiat' is unexpected (did you mean 'wait'?)");
+    assert_text(error("unx:/tmp/x"), "'unx:/tmp/x': unknown kind of socket 'unx' (did you mean 'unix'?)");
+    assert_text(error("unix:/tmp/x,wiat=off,server=on"), "Parameter 'wiat' is unexpected (did you mean 'wait'?)");
     assert_text(error("unix:/tmp/x,wait=off"),
-                "-qmp: 'wait' option is incompatible with a socket in client mode: add server=on");
-    assert_text(error("unix:,server=on"), "-qmp: the path of the socket is missing");
-    assert_text(error("tcp:x:1,server=on,abstract=on"), "-qmp: abstract and tight are for unix:");
-    assert_text(error("stdio,server=on"), "-qmp: stdio: ',server=on': there are no options");
+                "'wait' option is incompatible with a socket in client mode: add server=on");
+    assert_text(error("unix:,server=on"), "the path of the socket is missing");
+    assert_text(error("tcp:x:1,server=on,abstract=on"), "abstract and tight are for unix:");
+    assert_text(error("stdio,server=on"), "stdio: ',server=on': there are no options");
 }
 
 }  // namespace

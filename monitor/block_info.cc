@@ -1,0 +1,139 @@
+#include "monitor/block_info.h"
+
+#include "block/throttle_groups.h"
+#include "util/json.h"
+
+namespace ashlar {
+
+const OptionSet<ImageInfo>& ImageInfo::options() {
+    static const auto set =
+        OptionSet<ImageInfo>("ImageInfo")
+            .required("filename", &ImageInfo::filename, "name of the image")
+            .required("format", &ImageInfo::format, "its driver")
+            .optional("actual-size", &ImageInfo::actual_size, "bytes that it takes on the host")
+            .required("virtual-size", &ImageInfo::virtual_size, "bytes of the disk")
+            .optional("cluster-size", &ImageInfo::cluster_size, "bytes of a cluster")
+            .optional("backing-filename", &ImageInfo::backing_filename, "name of the backing file")
+            .optional("full-backing-filename", &ImageInfo::full_backing_filename, "the same, with its folder")
+            .optional("backing-filename-format", &ImageInfo::backing_filename_format, "the backing file's driver")
+            .optional("backing-image", &ImageInfo::backing_image, "the backing file")
+            .optional("format-specific", &ImageInfo::format_specific, "what only this format has");
+    return set;
+}
+
+const OptionSet<BlockDeviceCacheInfo>& BlockDeviceCacheInfo::options() {
+    static const auto set =
+        OptionSet<BlockDeviceCacheInfo>("BlockdevCacheInfo")
+            .required("writeback", &BlockDeviceCacheInfo::writeback, "writes may be answered before they are stable")
+            .required("direct", &BlockDeviceCacheInfo::direct, "past the host's page cache")
+            .required("no-flush", &BlockDeviceCacheInfo::no_flush, "flushes do nothing");
+    return set;
+}
+
+const OptionSet<BlockDeviceInfo>& BlockDeviceInfo::options() {
+    using Info = BlockDeviceInfo;
+    static const auto set = OptionSet<Info>("BlockDeviceInfo")
+                                .required("file", &Info::file, "name of the image")
+                                .required("node-name", &Info::node_name, "the node")
+                                .required("ro", &Info::ro, "read-only")
+                                .required("drv", &Info::drv, "driver")
+                                .optional("backing_file", &Info::backing_file, "name of the backing file")
+                                .required("backing_file_depth", &Info::backing_file_depth, "backing files below")
+                                .required("encrypted", &Info::encrypted, "whether the image is encrypted")
+                                .required("detect_zeroes", &Info::detect_zeroes, "what becomes of writes of zeroes")
+                                .include(&Info::limits)
+                                .required("image", &Info::image, "the image")
+                                .optional("group", &Info::group, "throttle group")
+                                .required("cache", &Info::cache, "cache mode")
+                                .required("write_threshold", &Info::write_threshold, "0: none");
+    return set;
+}
+
+const OptionSet<BlockInfo>& BlockInfo::options() {
+    static const auto set = OptionSet<BlockInfo>("BlockInfo")
+                                .required("device", &BlockInfo::device, "name of the device")
+                                .required("type", &BlockInfo::type, "always \"unknown\"")
+                                .required("removable", &BlockInfo::removable, "whether the medium can be removed")
+                                .required("locked", &BlockInfo::locked, "whether the guest has locked it")
+                                .optional("inserted", &BlockInfo::inserted, "the medium, if there is one");
+    return set;
+}
+
+namespace {
+
+BlockDriverState* backing_node(const BlockDriverState& node) {
+    BdrvChild* child = node.cow_child();
+    return child ? &child->node() : nullptr;
+}
+
+// The limits as query-block shows them: bursts only where there are some.
+QmpThrottleLimits shown_limits(const ThrottleConfig& config) {
+    QmpThrottleLimits limits{ThrottleLimits::from_config(config)};
+    auto hide = [](std::optional<int64_t>& max, std::optional<int64_t>& length) {
+        if (max.value_or(0) == 0) {
+            max.reset();
+            length.reset();
+        }
+    };
+    hide(limits.bps_total_max, limits.bps_total_max_length);
+    hide(limits.bps_read_max, limits.bps_read_max_length);
+    hide(limits.bps_write_max, limits.bps_write_max_length);
+    hide(limits.iops_total_max, limits.iops_total_max_length);
+    hide(limits.iops_read_max, limits.iops_read_max_length);
+    hide(limits.iops_write_max, limits.iops_write_max_length);
+    if (limits.iops_size.value_or(0) == 0)
+        limits.iops_size.reset();
+    return limits;
+}
+
+}  // namespace
+
+ImageInfo image_info(BlockDriverState& node, bool with_backing) {
+    ImageInfo info;
+    info.filename = node.filename();
+    info.format = node.type().name;
+    if (int64_t size = node.driver().allocated_size(); size >= 0)
+        info.actual_size = size;
+    info.virtual_size = std::max<int64_t>(node.length(), 0);
+    if (int64_t size = node.driver().cluster_size(); size > 0)
+        info.cluster_size = size;
+    if (JsonBox specific = node.driver().specific_info(); specific.has_value())
+        info.format_specific = specific;
+    if (BlockDriverState* backing = backing_node(node)) {
+        info.backing_filename = info.full_backing_filename = backing->filename();
+        info.backing_filename_format = backing->type().name;
+        if (with_backing)
+            info.backing_image = std::make_shared<ImageInfo>(image_info(*backing, true));
+    }
+    return info;
+}
+
+BlockDeviceInfo block_device_info(BlockDriverState& node, const BlockBackend* backend, bool with_backing) {
+    BlockDeviceInfo info;
+    info.file = node.filename();
+    info.node_name = node.node_name();
+    info.ro = node.is_read_only();
+    info.drv = node.type().name;
+    info.image = image_info(node, with_backing);
+    info.backing_file = info.image.backing_filename;
+    for (BlockDriverState* below = backing_node(node); below; below = backing_node(*below))
+        ++info.backing_file_depth;
+    info.detect_zeroes = node.flags().detect_zeroes;
+    info.cache = {!backend || backend->write_cache(), node.flags().direct, node.flags().no_flush};
+    ThrottleConfig config;
+    if (auto group = backend ? throttle_group_of(*backend) : nullptr) {
+        config = group->config();
+        info.group = group->name();
+    }
+    info.limits = shown_limits(config);
+    return info;
+}
+
+BlockInfo block_info(BlockBackend& backend) {
+    BlockInfo info{.device = backend.name()};
+    if (BlockDriverState* root = backend.root())
+        info.inserted = block_device_info(*root, &backend, true);
+    return info;
+}
+
+}  // namespace ashlar

@@ -1,0 +1,45 @@
+#include "monitor/daemon.h"
+
+#include "monitor/commands.h"
+
+namespace ashlar {
+
+Daemon::Daemon(AioContext& context, const DriverRegistry& drivers)
+    : context_(context),
+      graph_(context, drivers),
+      objects_(graph_.throttle_groups()),
+      qmp_(context, commands_),
+      exports_(graph_, objects_, qmp_) {
+    add_events(commands_);
+    add_misc_commands(commands_, *this);
+    add_block_commands(commands_, *this);
+    add_export_commands(commands_, *this);
+    add_object_commands(commands_, *this);
+}
+
+Daemon::~Daemon() = default;
+
+void Daemon::request_shutdown(ShutdownCause cause) {
+    if (shutdown_.is_set())
+        return;
+    cause_ = cause;
+    shutdown_.set();
+}
+
+Task<void> Daemon::co_wait_for_shutdown() {
+    co_await shutdown_.wait();
+}
+
+Task<Result<void>> Daemon::co_shutdown() {
+    qmp_.emit(kShutdown, {.guest = false, .reason = cause_});
+    Result<void> result = co_await exports_.co_stop();
+    // Clients of QMP see the exports go, and nothing that they ask for after this.
+    co_await qmp_.stop();
+    auto stopped = co_await exports_.co_stop();  // what a last command has made
+    auto closed = co_await graph_.co_close_all();
+    if (result)
+        result = stopped ? std::move(closed) : std::move(stopped);
+    co_return result;
+}
+
+}  // namespace ashlar

@@ -1,0 +1,156 @@
+#include "monitor/drive.h"
+
+#include "block/accounting.h"
+#include "block/cache_mode.h"
+#include "block/image_options.h"
+#include "block/throttle_groups.h"
+#include "monitor/user_objects.h"
+#include "util/keyval.h"
+
+namespace ashlar {
+
+namespace {
+
+// What is said of the device; the rest is for the node.
+struct DriveOptions {
+    std::optional<std::string> id;
+    std::optional<std::string> file;
+    std::string format;
+    std::string interface = "none";
+    std::string media = "disk";
+    CacheMode cache = CacheMode::Writeback;
+    std::string aio;
+    std::optional<bool> readonly;
+    bool snapshot = false;
+    std::optional<bool> account_invalid;
+    std::optional<bool> account_failed;
+
+    static const OptionSet<DriveOptions>& options() {
+        using Drive = DriveOptions;
+        static const auto set =
+            OptionSet<Drive>("drive")
+                .optional("id", &Drive::id, "name of the device")
+                .optional("file", &Drive::file, "the image")
+                .optional("format", &Drive::format, "its format (default: probed)")
+                .optional("if", &Drive::interface, "what the drive is connected to: none")
+                .optional("media", &Drive::media, "disk")
+                .optional("cache", &Drive::cache, "cache mode")
+                .optional("aio", &Drive::aio, "how requests are made")
+                .optional("readonly", &Drive::readonly, "whether the drive cannot be written")
+                .optional("snapshot", &Drive::snapshot, "keep changes in a temporary file")
+                .optional("stats-account-invalid", &Drive::account_invalid, "refused requests count as activity")
+                .optional("stats-account-failed", &Drive::account_failed, "failed requests count in times");
+        return set;
+    }
+};
+
+Result<void> check(const DriveOptions& drive) {
+    if (drive.interface != "none")
+        return std::unexpected(Error{fmt::format("machine type does not support if={}", drive.interface)}.with_hint(
+            "Machine 'none' has no devices: use if=none, and export the drive with -nbd."));
+    if (drive.media != "disk")
+        return fail("'{}' invalid media: there are only disks", drive.media);
+    if (drive.snapshot)
+        return fail("snapshot=on: not supported: there is no format for the temporary file yet");
+    if (drive.id && !is_valid_id(*drive.id))
+        return fail("Parameter 'id' expects an identifier");
+    return {};
+}
+
+// Turns the flat items into what the node and the throttling are made of.
+struct DrivePlan {
+    DriveOptions drive;
+    std::optional<DriveThrottling> throttling;
+    Json node;
+};
+
+Result<DrivePlan> plan_drive(const DriverRegistry& drivers, std::string_view argument) {
+    auto keyval = parse_keyval_flat(argument);
+    if (!keyval)
+        return std::unexpected(std::move(keyval.error()));
+    auto drive = DriveOptions::options().take(keyval->options, Typing::Lenient);
+    if (!drive)
+        return std::unexpected(std::move(drive.error()));
+    if (auto valid = check(*drive); !valid)
+        return std::unexpected(std::move(valid.error()));
+    auto tree = crumple(keyval->options);
+    if (!tree)
+        return std::unexpected(std::move(tree.error()));
+
+    DrivePlan plan{.drive = std::move(*drive)};
+    if (tree->contains("throttling")) {
+        OptionPlace place{.typing = Typing::Lenient};
+        plan.throttling.emplace();
+        auto read =
+            OptionTraits<DriveThrottling>::read(*plan.throttling, (*tree)["throttling"], place.member("throttling"));
+        if (!read)
+            return std::unexpected(std::move(read.error()));
+        tree->erase("throttling");
+    }
+
+    Json file = Json::object();
+    if (plan.drive.file && tree->contains("file")) {
+        file = (*tree)["file"];
+        tree->erase("file");
+    }
+    if (!plan.drive.aio.empty())
+        file["aio"] = plan.drive.aio;
+    if (plan.drive.file) {
+        auto options = image_options(drivers, *plan.drive.file, plan.drive.format, file);
+        if (!options)
+            return std::unexpected(std::move(options.error()));
+        plan.node = std::move(*options);
+    } else {
+        plan.node = Json::object();
+        if (!plan.drive.format.empty())
+            plan.node["driver"] = plan.drive.format;
+        if (!plan.drive.aio.empty())
+            plan.node["file"] = std::move(file);
+        if (plan.node.empty() && !tree->contains("driver") && !tree->contains("file"))
+            return fail("Must specify either driver or file");
+    }
+    if (auto merged = merge_options(plan.node, *tree); !merged)
+        return std::unexpected(std::move(merged.error()));
+    return plan;
+}
+
+}  // namespace
+
+Task<Result<void>> co_add_drive(BlockGraph& graph, std::string argument, unsigned number) {
+    auto plan = plan_drive(graph.registry(), argument);
+    if (!plan)
+        co_return std::unexpected(std::move(plan.error()));
+    const DriveOptions& drive = plan->drive;
+    NodeFlags flags;
+    flags.direct = is_direct(drive.cache);
+    flags.no_flush = is_no_flush(drive.cache);
+    flags.read_only = drive.readonly.value_or(false);
+    flags.auto_read_only = !drive.readonly;
+
+    auto node = co_await graph.co_open(std::move(plan->node), Typing::Lenient, flags);
+    if (!node)
+        co_return std::unexpected(std::move(node.error()));
+    // The drive keeps the node from then on, or nobody does.
+    auto backend =
+        graph.add_backend(drive.id.value_or(fmt::format("none{}", number)), {BlockPerm::None, BlockPerm::All});
+    Result<void> result;
+    if (backend)
+        result = co_await (*backend)->co_attach(**node);
+    else
+        result = std::unexpected(std::move(backend.error()));
+    if (auto released = co_await graph.co_unref(**node); !released && result)
+        result = std::move(released);
+    if (!result)
+        co_return result;
+
+    (*backend)->set_write_cache(is_writeback(drive.cache));
+    BlockAccounting& accounting = (*backend)->accounting();
+    accounting.set_account_invalid(drive.account_invalid.value_or(accounting.account_invalid()));
+    accounting.set_account_failed(drive.account_failed.value_or(accounting.account_failed()));
+    if (plan->throttling)
+        co_return co_await co_set_io_throttle(**backend, plan->throttling->limits, plan->throttling->group,
+                                              (*backend)->name());
+    co_return Result<void>();
+}
+
+}  // namespace ashlar

@@ -1,0 +1,209 @@
+#include "monitor/export_options.h"
+
+#include "nbd/uri.h"
+#include "util/keyval.h"
+#include "util/size.h"
+
+namespace ashlar {
+
+const OptionSet<InetSocketOptions>& InetSocketOptions::options() {
+    using Inet = InetSocketOptions;
+    static const auto set = OptionSet<Inet>("InetSocketAddress")
+                                .required("host", &Inet::host, "name or address; empty: every local address")
+                                .required("port", &Inet::port, "number or service name; 0: any that is free")
+                                .optional("to", &Inet::to, "the last port to try")
+                                .optional("ipv4", &Inet::ipv4, "use IPv4 (default: if there is an address)")
+                                .optional("ipv6", &Inet::ipv6, "use IPv6 (default: if there is an address)");
+    return set;
+}
+
+const OptionSet<UnixSocketOptions>& UnixSocketOptions::options() {
+    using Unix = UnixSocketOptions;
+    static const auto set = OptionSet<Unix>("UnixSocketAddress")
+                                .required("path", &Unix::path, "path of the socket")
+                                .optional("abstract", &Unix::abstract, "a name that is not in the file system")
+                                .optional("tight", &Unix::tight, "an abstract name that is not padded");
+    return set;
+}
+
+const OptionSet<VsockSocketOptions>& VsockSocketOptions::options() {
+    static const auto set = OptionSet<VsockSocketOptions>("VsockSocketAddress")
+                                .required("cid", &VsockSocketOptions::cid, "number of the machine, or any")
+                                .required("port", &VsockSocketOptions::port, "number of the port");
+    return set;
+}
+
+const OptionSet<FdSocketOptions>& FdSocketOptions::options() {
+    static const auto set = OptionSet<FdSocketOptions>("FdSocketAddress")
+                                .required("str", &FdSocketOptions::str, "number of an inherited listening socket");
+    return set;
+}
+
+const OptionSet<SocketAddressOptions>& SocketAddressOptions::options() {
+    using Address = SocketAddressOptions;
+    static const auto set = OptionSet<Address>("SocketAddress")
+                                .required("type", &Address::type, "kind of the socket")
+                                .variant("inet", &Address::inet)
+                                .variant("unix", &Address::unix_socket)
+                                .variant("vsock", &Address::vsock)
+                                .variant("fd", &Address::fd);
+    return set;
+}
+
+Result<SocketAddress> SocketAddressOptions::address() const {
+    switch (type) {
+        case SocketType::Inet:
+            return InetAddress{inet.data.host, inet.data.port, inet.data.ipv4, inet.data.ipv6,
+                               inet.data.to.value_or(0)};
+        case SocketType::Unix:
+            return UnixAddress{unix_socket.data.path, unix_socket.data.abstract, unix_socket.data.tight};
+        case SocketType::Vsock:
+            return VsockAddress{vsock.data.cid, vsock.data.port};
+        case SocketType::Fd:
+            break;
+    }
+    auto number = parse_int64(fd.data.str);
+    if (!number || *number < 0 || *number > INT32_MAX)
+        return fail("Parameter 'addr.data.str' expects the number of a file descriptor");
+    return FdAddress{static_cast<int>(*number)};
+}
+
+const OptionSet<NbdServerStartOptions>& NbdServerStartOptions::options() {
+    using Start = NbdServerStartOptions;
+    static const auto set = OptionSet<Start>("nbd-server-start")
+                                .required("addr", &Start::addr, "where to listen")
+                                .optional("max-connections", &Start::max_connections, "clients at once; 0: any number")
+                                .optional("handshake-max-seconds", &Start::handshake_max_seconds,
+                                          "how long a client may take to choose an export; 0: any time");
+    return set;
+}
+
+const OptionSet<NbdExportArgs>& NbdExportArgs::options() {
+    using Args = NbdExportArgs;
+    static const auto set =
+        OptionSet<Args>("BlockExportOptionsNbd")
+            .optional("name", &Args::name, "name for clients (default: the node-name)")
+            .optional("description", &Args::description, "text for people")
+            .optional("bitmaps", &Args::bitmaps, "dirty bitmaps to export")
+            .optional("allocation-depth", &Args::allocation_depth, "offer the context qemu:allocation-depth");
+    return set;
+}
+
+const OptionSet<BlockExportOptions>& BlockExportOptions::options() {
+    using Export = BlockExportOptions;
+    static const auto set =
+        OptionSet<Export>("block-export-add")
+            .required("id", &Export::id, "name of the export in QMP")
+            .required("node-name", &Export::node_name, "the node to export")
+            .optional("fixed-iothread", &Export::fixed_iothread,
+                      "fail rather than serve in another thread, which never happens")
+            .optional("iothread", &Export::iothread, "the thread that serves, or several: A:B")
+            .optional("writable", &Export::writable, "whether clients may write")
+            .optional("writethrough", &Export::writethrough, "writes are stable when they are answered")
+            .required("type", &Export::type, "kind of the export")
+            .variant("nbd", &Export::nbd);
+    return set;
+}
+
+const OptionSet<NbdServerAddOptions>& NbdServerAddOptions::options() {
+    using Add = NbdServerAddOptions;
+    static const auto set = OptionSet<Add>("nbd-server-add")
+                                .required("device", &Add::device, "device or node to export")
+                                .optional("name", &Add::name, "name of the export (default: the device)")
+                                .optional("description", &Add::description, "text for people")
+                                .optional("writable", &Add::writable, "whether clients may write")
+                                .optional("bitmap", &Add::bitmap, "dirty bitmap to export");
+    return set;
+}
+
+const OptionSet<BlockExportInfo>& BlockExportInfo::options() {
+    using Info = BlockExportInfo;
+    static const auto set = OptionSet<Info>("BlockExportInfo")
+                                .required("id", &Info::id, "name of the export in QMP")
+                                .required("type", &Info::type, "kind of the export")
+                                .required("node-name", &Info::node_name, "the node that is exported")
+                                .required("shutting-down", &Info::shutting_down, "whether it is on its way out");
+    return set;
+}
+
+// --- -nbd ---
+
+namespace {
+
+// What follows the address.
+struct NbdKeys {
+    std::optional<std::string> drive;
+    std::optional<std::string> name;
+    std::string description;
+    bool writable = false;
+    std::optional<bool> writethrough;
+    std::optional<std::string> iothread;
+    bool allocation_depth = false;
+    std::optional<uint32_t> max_connections;
+    std::optional<uint32_t> handshake_limit;
+
+    static const OptionSet<NbdKeys>& options() {
+        static const auto set =
+            OptionSet<NbdKeys>("-nbd")
+                .optional("drive", &NbdKeys::drive, "id of a -drive or node-name (default: the only one)")
+                .optional("name", &NbdKeys::name, "name of the export (default: the empty one, or the URI's)")
+                .optional("description", &NbdKeys::description, "text for people")
+                .optional("writable", &NbdKeys::writable, "whether clients may write")
+                .optional("writethrough", &NbdKeys::writethrough,
+                          "writes are stable when they are answered (default: as the drive's cache=)")
+                .optional("iothread", &NbdKeys::iothread, "the thread that serves, or several: A:B")
+                .optional("allocation-depth", &NbdKeys::allocation_depth, "offer qemu:allocation-depth")
+                .optional("max-connections", &NbdKeys::max_connections,
+                          "clients of this address at once (default: any number)")
+                .optional("handshake-limit", &NbdKeys::handshake_limit,
+                          "seconds that a client may take to choose an export (default: 10; 0: any time)");
+        return set;
+    }
+};
+
+}  // namespace
+
+std::string nbd_argument_help() {
+    return NbdKeys::options().help();
+}
+
+Result<NbdArgument> parse_nbd_argument(std::string_view text) {
+    if (text.empty() || text[0] == ',')
+        return fail("where to listen is missing");
+    auto keyval = parse_keyval(fmt::format("address={}", text));
+    if (!keyval)
+        return std::unexpected(std::move(keyval.error()));
+    std::string where = *json_string(keyval->options["address"]);
+    keyval->options.erase("address");
+    auto keys = NbdKeys::options().parse(keyval->options, Typing::Lenient);
+    if (!keys)
+        return std::unexpected(std::move(keys.error()));
+
+    NbdArgument argument{.drive = keys->drive,
+                         .description = keys->description,
+                         .writable = keys->writable,
+                         .writethrough = keys->writethrough,
+                         .iothread = keys->iothread,
+                         .allocation_depth = keys->allocation_depth,
+                         .max_connections = keys->max_connections,
+                         .handshake_limit = keys->handshake_limit};
+    if (nbd::is_uri(where)) {
+        auto uri = nbd::parse_uri(where);
+        if (!uri)
+            return std::unexpected(std::move(uri.error()));
+        if (keys->name && !uri->export_name.empty() && *keys->name != uri->export_name)
+            return fail("the URI names the export '{}', and name= is '{}'", uri->export_name, *keys->name);
+        argument.address = std::move(uri->address);
+        argument.name = keys->name.value_or(uri->export_name);
+    } else {
+        auto address = parse_socket_address(where);
+        if (!address)
+            return std::unexpected(std::move(address.error()));
+        argument.address = std::move(*address);
+        argument.name = keys->name.value_or("");
+    }
+    make_absolute(argument.address);
+    return argument;
+}
+
+}  // namespace ashlar

@@ -1,0 +1,188 @@
+// ashlar: the emulator. For now of the machine `none`: drives, exported over NBD, controlled by QMP.
+#include "block/block_graph.h"
+#include "monitor/daemon.h"
+#include "monitor/drive.h"
+#include "nbd/client.h"
+#include "tools/ashlar_options.h"
+#include "tools/daemonize.h"
+#include "tools/pid_file.h"
+#include "tools/prepare_process.h"
+#include "util/json.h"
+#include "util/keyval.h"
+#include "util/report.h"
+#include "util/signals.h"
+#include "util/sync_wait.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <unistd.h>
+
+#include <csignal>
+
+using namespace ashlar;
+
+namespace {
+
+class Emulator {
+public:
+    Emulator(AioContext& context, const DriverRegistry& drivers, const AshlarOptions& options,
+             std::optional<Daemonizer>& daemonizer)
+        : options_(options), daemonizer_(daemonizer), signals_({SIGTERM, SIGINT, SIGHUP}), daemon_(context, drivers) {
+        daemon_.set_name(options.name);
+        daemon_.set_paused(options.paused);
+    }
+
+    ~Emulator() {
+        for (const std::string& path : sockets_)
+            unlink(path.c_str());
+    }
+
+    // Serves until it is told to stop. Everything is closed on return.
+    Task<Result<void>> co_run() {
+        TaskScope watching;
+        watching.spawn(co_watch_signals());
+        Result<void> result = co_await co_start();
+        if (!result)
+            daemon_.request_shutdown(ShutdownCause::HostError);
+        co_await daemon_.co_wait_for_shutdown();
+        auto closed = co_await daemon_.co_shutdown();
+        if (result && !closed)
+            result = std::move(closed);
+        signals_.cancel();
+        co_await watching.join();
+        co_return result;
+    }
+
+private:
+    Task<void> co_watch_signals() {
+        int number = co_await signals_.co_next();
+        if (number > 0)
+            daemon_.request_shutdown(ShutdownCause::HostSignal);
+        connected_.set();
+    }
+
+    static std::unexpected<Error> of_option(Error error, std::string_view option, std::string_view argument) {
+        return std::unexpected(std::move(error).prefixed(fmt::format("-{} {}", option, argument)));
+    }
+
+    Task<Result<void>> co_start() {
+        for (const std::string& argument : options_.objects)
+            if (auto added = daemon_.objects().add(argument); !added)
+                co_return of_option(std::move(added.error()), "object", argument);
+        for (const std::string& argument : options_.blockdevs)
+            if (auto added = co_await co_add_blockdev(argument); !added)
+                co_return of_option(std::move(added.error()), "blockdev", argument);
+        unsigned number = 0;
+        for (const std::string& argument : options_.drives)
+            if (auto added = co_await co_add_drive(daemon_.graph(), argument, number++); !added)
+                co_return of_option(std::move(added.error()), "drive", argument);
+        for (const AshlarOptions::Nbd& nbd : options_.nbds)
+            if (auto added = co_await daemon_.exports().co_add_nbd(nbd.argument); !added)
+                co_return of_option(std::move(added.error()), "nbd", nbd.text);
+        for (const AshlarOptions::Qmp& qmp : options_.qmps)
+            if (auto added = co_await co_add_qmp(qmp); !added)
+                co_return of_option(std::move(added.error()), "qmp", qmp.address.text);
+        co_return tell_ready();
+    }
+
+    Task<Result<void>> co_add_blockdev(std::string argument) {
+        auto keyval = parse_keyval(argument, {.implied_key = "driver"});
+        if (!keyval)
+            co_return std::unexpected(std::move(keyval.error()));
+        auto added = co_await daemon_.graph().co_blockdev_add(std::move(keyval->options), keyval->typing);
+        if (!added)
+            co_return std::unexpected(std::move(added.error()));
+        co_return Result<void>();
+    }
+
+    Task<Result<void>> co_add_qmp(AshlarOptions::Qmp qmp) {
+        if (qmp.address.stdio) {
+            daemon_.qmp().serve_stdio(qmp.pretty);
+            co_return Result<void>();
+        }
+        if (!qmp.address.server) {
+            auto socket = co_await nbd::co_connect(qmp.address.socket);
+            if (!socket)
+                co_return std::unexpected(std::move(socket.error()));
+            if (qmp.address.nodelay)
+                set_nodelay(socket->fd());
+            daemon_.qmp().serve(socket->release(), qmp.pretty);
+            co_return Result<void>();
+        }
+        auto listeners = listen_on(qmp.address.socket);
+        if (!listeners)
+            co_return std::unexpected(std::move(listeners.error()));
+        if (const auto* unix_socket = std::get_if<UnixAddress>(&qmp.address.socket);
+            unix_socket && !unix_socket->abstract)
+            sockets_.push_back(unix_socket->path);
+        if (qmp.address.nodelay)
+            for (const UniqueFd& listener : *listeners)
+                set_nodelay(listener.get());  // those that it accepts have it from there
+        connected_.reset();
+        daemon_.qmp().listen(std::move(*listeners), qmp.pretty, qmp.address.wait ? &connected_ : nullptr);
+        if (qmp.address.wait && !daemon_.is_shutting_down()) {
+            info_report("waiting for a QMP client at {}", qmp.address.text);
+            co_await connected_.wait();
+        }
+        co_return Result<void>();
+    }
+
+    static void set_nodelay(int fd) {
+        int on = 1;
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    }
+
+    Result<void> tell_ready() {
+        if (!options_.pid_file.empty()) {
+            auto file = PidFile::create(options_.pid_file);
+            if (!file)
+                return std::unexpected(std::move(file.error()));
+            pid_file_ = std::move(*file);
+        }
+        if (options_.verbose || (isatty(STDERR_FILENO) && !daemonizer_))
+            for (const std::string& line : daemon_.exports().describe(options_.verbose))
+                info_report("{}", line);
+        if (daemonizer_)
+            return daemonizer_->detach();
+        return {};
+    }
+
+    const AshlarOptions& options_;
+    std::optional<Daemonizer>& daemonizer_;
+    Signals signals_;  // before there are threads
+    Daemon daemon_;
+    CoEvent connected_;                 // the client that start-up waits for has come, or a signal
+    std::vector<std::string> sockets_;  // of QMP, to be removed
+    PidFile pid_file_;
+};
+
+Result<void> run(const AshlarOptions& options) {
+    std::optional<Daemonizer> daemonizer;
+    if (options.daemonize) {
+        auto forked = Daemonizer::fork();
+        if (!forked)
+            return std::unexpected(std::move(forked.error()));
+        daemonizer = std::move(*forked);
+    }
+    auto context = AioContext::create();
+    if (!context)
+        return std::unexpected(std::move(context.error()));
+    DriverRegistry drivers;
+    register_all_drivers(drivers);
+    Emulator emulator(**context, drivers, options, daemonizer);
+    return sync_wait(**context, emulator.co_run());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    prepare_process(argv[0]);
+    auto options = parse_ashlar_options(argc, argv);
+    if (options && !*options)
+        return 0;
+    Result<void> result = options ? run(**options) : std::unexpected(std::move(options.error()));
+    if (result)
+        return 0;
+    error_report(result.error());
+    return 1;
+}

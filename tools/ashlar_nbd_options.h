@@ -1,0 +1,50 @@
+// The command line of ashlar-nbd: qemu-nbd's for a server, and a few options of our own.
+#pragma once
+
+#include "block/cache_mode.h"
+#include "block/node_flags.h"
+#include "nbd/server.h"
+#include "util/error.h"
+#include "util/socket_address.h"
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace ashlar {
+
+struct AshlarNbdOptions {
+    std::string file;  // a name, or options with `image_opts`
+    bool image_opts = false;
+    std::string format;  // empty: probed
+    NodeFlags flags;
+    CacheMode cache = CacheMode::Writeback;
+    std::string aio;  // empty: the driver's default
+    uint64_t offset = 0;
+
+    std::optional<std::string> socket_path;
+    std::optional<std::string> bind;
+    std::optional<std::string> port;
+    std::string export_name;
+    std::string description;
+    bool allocation_depth = false;
+    NbdServerOptions server{.max_connections = 1};
+    bool persistent = false;
+
+    std::vector<std::string> objects;  // arguments of --object
+    std::vector<std::string> iothreads;
+    unsigned anonymous_iothreads = 0;
+
+    bool list = false;
+    bool fork = false;
+    bool verbose = false;
+    std::string pid_file;
+
+    // Where it listens, or connects to with `list`.
+    SocketAddress address() const;
+};
+
+// nullopt: there is nothing more to do (--help, --version).
+Result<std::optional<AshlarNbdOptions>> parse_ashlar_nbd_options(int argc, char** argv);
+
+}  // namespace ashlar

@@ -1,0 +1,216 @@
+#include "tools/ashlar_options.h"
+
+#include "monitor/version.h"
+#include "tools/command_line.h"
+#include "util/keyval.h"
+#include "util/log.h"
+#include "util/options.h"
+#include "util/similar.h"
+#include "util/trace.h"
+
+#include <algorithm>
+
+namespace ashlar {
+
+namespace {
+
+constexpr std::string_view kUsage = "usage: ashlar [options]";
+
+constexpr std::string_view kMachineHelp =
+    "Supported machines are:\n"
+    "none                 empty machine (default)\n";
+
+struct NameOptions {
+    std::string guest;
+
+    static const OptionSet<NameOptions>& options() {
+        static const auto set = OptionSet<NameOptions>("-name").optional("guest", &NameOptions::guest, "name");
+        return set;
+    }
+};
+
+struct MachineOptions {
+    std::string type;
+
+    static const OptionSet<MachineOptions>& options() {
+        static const auto set =
+            OptionSet<MachineOptions>("-machine").required("type", &MachineOptions::type, "machine");
+        return set;
+    }
+};
+
+template <class T>
+Result<T> parse_text(std::string_view text, std::string_view implied_key) {
+    auto keyval = parse_keyval(text, {.implied_key = implied_key});
+    if (!keyval)
+        return std::unexpected(std::move(keyval.error()));
+    return T::options().parse(keyval->options, keyval->typing);
+}
+
+class Parser {
+public:
+    Parser() : line_(std::string(kUsage), CommandLine::Manner::Qemu) {
+        add_standard();
+        add_block();
+        add_management();
+        add_debug();
+        add_harmless();
+        line_.epilogue("Options may be written with one dash or two. ashlar(1) says more.\n");
+    }
+
+    Result<std::optional<AshlarOptions>> parse(int argc, char** argv) {
+        auto rest = line_.parse(argc, argv);
+        if (!rest)
+            return std::unexpected(std::move(rest.error()));
+        if (done_)
+            return std::nullopt;
+        if (!rest->empty())
+            return std::unexpected(
+                Error{fmt::format("{}: machine 'none' has no disk for an image", (*rest)[0])}.with_hint(
+                    "Give it with -drive file=... and export it with -nbd."));
+        if (o_.daemonize && std::any_of(o_.qmps.begin(), o_.qmps.end(), [](const auto& q) { return q.address.stdio; }))
+            return fail("cannot use stdio with -daemonize");
+        return std::move(o_);
+    }
+
+private:
+    CommandLine::Handler print(std::function<std::string()> text) {
+        return [this, text](std::string_view) -> Result<void> {
+            if (!done_)
+                fmt::print("{}", text());
+            done_ = true;
+            return {};
+        };
+    }
+
+    CommandLine::Handler collect(std::vector<std::string>& list) {
+        return [&list](std::string_view given) -> Result<void> {
+            list.emplace_back(given);
+            return {};
+        };
+    }
+
+    void add_standard() {
+        line_.heading("Standard options");
+        line_.add('h', "help", "", "display this help and exit", print([this] { return line_.help(); }));
+        line_.add(0, "version", "", "display version information and exit",
+                  print([] { return version_text("Ashlar emulator"); }));
+        auto machine = [this](std::string_view given) -> Result<void> {
+            if (is_help_request(given))
+                return print([] { return std::string(kMachineHelp); })({});
+            auto options = parse_text<MachineOptions>(given, "type");
+            if (!options)
+                return std::unexpected(std::move(options.error()));
+            if (options->type != "none")
+                return std::unexpected(
+                    Error{"unsupported machine type"}.with_hint("Use -machine help to list supported machines"));
+            return {};
+        };
+        line_.add('M', "machine", "TYPE", "select the emulated machine (none; -machine help for a list)", machine);
+        line_.add(0, "name", "NAME", "set the name of the guest", [this](std::string_view given) -> Result<void> {
+            auto options = parse_text<NameOptions>(given, "guest");
+            if (!options)
+                return std::unexpected(std::move(options.error()));
+            o_.name = options->guest;
+            return {};
+        });
+        line_.add_flag(0, "S", "start with the machine stopped", o_.paused);
+    }
+
+    void add_block() {
+        line_.heading("Block device options");
+        line_.add(0, "blockdev",
+                  "[driver=]DRIVER[,node-name=NODE][,discard=ignore|unmap][,cache.direct=on|off]\n"
+                  "          [,cache.no-flush=on|off][,read-only=on|off][,detect-zeroes=on|off|unmap]\n"
+                  "          [,DRIVER-SPECIFIC...]",
+                  "define a block node; JSON as well", collect(o_.blockdevs));
+        line_.add(0, "drive",
+                  "[file=FILE][,if=none][,id=NAME][,format=FORMAT]\n"
+                  "       [,cache=writethrough|writeback|none|directsync|unsafe][,aio=threads|native|io_uring]\n"
+                  "       [,readonly=on|off][,discard=ignore|unmap][,detect-zeroes=on|off|unmap]\n"
+                  "       [,throttling.bps-total=N][,throttling.iops-total=N][,throttling.group=GROUP]...",
+                  "use FILE as a drive", collect(o_.drives));
+        line_.add(0, "nbd",
+                  "ADDRESS-OR-URI[,drive=ID][,name=EXPORT][,writable=on|off][,iothread=ID[:ID...]]\n"
+                  "     [,description=TEXT][,writethrough=on|off][,allocation-depth=on|off]\n"
+                  "     [,max-connections=N][,handshake-limit=SECONDS]",
+                  "export a drive over NBD at unix:PATH, HOST:PORT, nbd://HOST:PORT/EXPORT,\n"
+                  "nbd+unix:///EXPORT?socket=PATH, vsock:CID:PORT or fd:N; may be repeated",
+                  [this](std::string_view given) -> Result<void> {
+                      if (is_help_request(given))
+                          return print(nbd_argument_help)({});
+                      auto argument = parse_nbd_argument(given);
+                      if (!argument)
+                          return std::unexpected(std::move(argument.error()));
+                      o_.nbds.push_back({std::string(given), std::move(*argument)});
+                      return {};
+                  });
+        line_.add(0, "object", "TYPE,id=ID[,PROPERTY=VALUE...]", "create an object: an iothread or a throttle-group",
+                  collect(o_.objects));
+    }
+
+    CommandLine::Handler qmp(bool pretty) {
+        return [this, pretty](std::string_view given) -> Result<void> {
+            if (given == "none")
+                return {};
+            auto address = parse_qmp_address(given);
+            if (!address)
+                return std::unexpected(std::move(address.error()));
+            o_.qmps.push_back({std::move(*address), pretty});
+            return {};
+        };
+    }
+
+    void add_management() {
+        line_.heading("Management");
+        line_.add(0, "qmp", "unix:PATH|tcp:HOST:PORT|stdio[,server=on|off][,wait=on|off]",
+                  "serve QMP there; may be repeated", qmp(false));
+        line_.add(0, "qmp-pretty", "DEVICE", "the same with indented replies", qmp(true));
+        line_.add_flag(0, "daemonize", "run in the background, once everything is served", o_.daemonize);
+        line_.add_text(0, "pidfile", "FILE", "write the process's number to FILE, once everything is served",
+                       o_.pid_file);
+        line_.add_flag('v', "verbose", "say more of what is served where", o_.verbose);
+    }
+
+    void add_debug() {
+        line_.heading("Debugging");
+        line_.add('d', "", "ITEM[,ITEM...]", "enable logging of items (-d help for a list)",
+                  [this](std::string_view given) -> Result<void> {
+                      if (is_help_request(given))
+                          return print(log_help)({});
+                      return log_enable(given);
+                  });
+        line_.add('D', "", "FILE", "write the log to FILE (default stderr)", log_to_file);
+        line_.add(0, "trace", "[[enable=]PATTERN][,events=FILE][,file=FILE]",
+                  "enable trace events (-trace help for a list)", [this](std::string_view given) -> Result<void> {
+                      if (is_help_request(given))
+                          return print(trace_help)({});
+                      return trace_configure(given);
+                  });
+    }
+
+    // What scripts for QEMU give to have less, where there is nothing to begin with.
+    void add_harmless() {
+        line_.heading("Accepted because there is nothing that they would leave out");
+        for (const char* name : {"nodefaults", "no-user-config"})
+            line_.add(0, name, "", "no effect", [](std::string_view) -> Result<void> { return {}; });
+        for (const char* name : {"display", "serial", "parallel", "monitor", "vga", "nic", "net"})
+            line_.add(0, name, "none", "no effect", [](std::string_view given) -> Result<void> {
+                if (given != "none")
+                    return fail("machine 'none' has no such device: only 'none' is possible");
+                return {};
+            });
+    }
+
+    CommandLine line_;
+    AshlarOptions o_;
+    bool done_ = false;
+};
+
+}  // namespace
+
+Result<std::optional<AshlarOptions>> parse_ashlar_options(int argc, char** argv) {
+    return Parser().parse(argc, argv);
+}
+
+}  // namespace ashlar

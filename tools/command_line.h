@@ -1,0 +1,63 @@
+// CommandLine: a program's options, each declared once, from which come parsing, --help and "did you mean".
+//
+//     CommandLine line("Usage: ashlar-nbd [OPTIONS] FILE");
+//     line.heading("Connection properties");
+//     line.add('k', "socket", "PATH", "listen on this Unix socket", [&](std::string_view path) { ... });
+//     auto files = line.parse(argc, argv);
+//
+// Two manners: that of getopt_long(3) with short and long options (the tools), and that of qemu-system (`-drive ARG` or
+// `--drive ARG`). A handler's error gets the option in front in the second: "-drive foo=1: ...".
+#pragma once
+
+#include "util/error.h"
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace ashlar {
+
+class CommandLine {
+public:
+    using Handler = std::function<Result<void>(std::string_view argument)>;
+    enum class Manner : unsigned char { Getopt, Qemu };
+
+    explicit CommandLine(std::string usage, Manner manner = Manner::Getopt)
+        : usage_(std::move(usage)), manner_(manner) {}
+
+    void heading(std::string text);
+    // `letter` 0: only the long name, and the reverse. `argument` empty: it takes none. `help` may have several lines.
+    void add(char letter, std::string name, std::string argument, std::string help, Handler handler);
+    // The common ones.
+    void add_flag(char letter, std::string name, std::string help, bool& flag);
+    void add_text(char letter, std::string name, std::string argument, std::string help, std::string& text);
+
+    void epilogue(std::string text) { epilogue_ = std::move(text); }
+    std::string help() const;
+
+    // Calls the handlers in order, up to the first error; returns the arguments that are not options.
+    Result<std::vector<std::string>> parse(int argc, char** argv) const;
+
+private:
+    struct Option {
+        std::string heading;  // a heading when not empty, and then nothing else
+        char letter = 0;
+        std::string name = {};
+        std::string argument = {};
+        std::string help = {};
+        Handler handler = {};
+    };
+
+    Result<std::vector<std::string>> parse_getopt(int argc, char** argv) const;
+    Result<std::vector<std::string>> parse_qemu(int argc, char** argv) const;
+    std::string suggestion(std::string_view name) const;
+    std::string left_column(const Option& option) const;
+
+    std::string usage_;
+    Manner manner_;
+    std::vector<Option> options_;
+    std::string epilogue_;
+};
+
+}  // namespace ashlar
