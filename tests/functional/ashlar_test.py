@@ -7,6 +7,7 @@ which are killed afterwards, also when the test program itself is killed. A test
     ASHLAR_BUILD      the build folder whose programs are tested (meson sets it; default: build/)
     ASHLAR_NBD        another NBD server with qemu-nbd's options in the place of ashlar-nbd, to test the tests:
                       ASHLAR_NBD=qemu-nbd tests/functional/nbd-copy.py
+    ASHLAR            likewise: ASHLAR=qemu-system-x86_64 tests/functional/qmp-block.py
     ASHLAR_SANITIZER  meson's b_sanitize
     ASHLAR_TEST_SEED  the seed of random data and choices that a failed run has printed
 """
@@ -25,7 +26,8 @@ import time
 import traceback
 from pathlib import Path
 
-PATIENCE = 60       # seconds that a program may take to start, to answer or to end
+from qmp import PATIENCE, Qmp
+
 KIB, MIB = 1 << 10, 1 << 20
 BUILD = Path(os.environ.get('ASHLAR_BUILD', Path(__file__).resolve().parent.parent.parent / 'build'))
 # The distribution's python3, which has libnbd's module, and its daemons.
@@ -94,7 +96,7 @@ def program(name):
 
 
 def qemu_in_our_place():
-    return 'qemu-nbd' in os.environ.get('ASHLAR_NBD', '')
+    return any('qemu' in os.environ.get(name, '') for name in ('ASHLAR', 'ASHLAR_NBD'))
 
 
 def sanitized():
@@ -181,6 +183,39 @@ class Server:
         self.wait()
 
 
+class Machine:
+    """`ashlar` with a QMP socket, and a client that has negotiated."""
+
+    def __init__(self, test, arguments):
+        # QEMU serves one client at a time on each socket, we any number.
+        number = 8 if qemu_in_our_place() else 1
+        self.sockets = [test.path(f'qmp-{test.count()}.sock') for _ in range(number)]
+        self.log = test.path(f'ashlar-{test.count()}.log')
+        more = ['-nodefaults', '-display', 'none'] if qemu_in_our_place() else []
+        for path in self.sockets:
+            more += ['-qmp', f'unix:{path},server=on,wait=off']
+        self.process = test.start([program('ashlar'), '-M', 'none', *more, *arguments], log=self.log)
+        wait_until(self.listens, 'the QMP socket takes connections')
+        self.qmp = self.connect()
+
+    def listens(self):
+        if self.process.poll() is not None:
+            raise AssertionError(f'{" ".join(self.process.args)}: ended with {self.process.returncode}: '
+                                 f'{self.log.read_text()}')
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.sockets[-1])) == 0
+
+    def connect(self, **more):
+        """Another client."""
+        return Qmp(self.sockets[0] if len(self.sockets) == 1 else self.sockets.pop(0), **more)
+
+    def quit(self):
+        """Ends it by QMP, in the orderly way."""
+        self.qmp.command('quit')
+        equal(self.process.wait(PATIENCE), 0, "the machine's exit status")
+        self.qmp.close()
+
+
 class Test:
     def __init__(self, name, seed):
         self.name = name
@@ -247,6 +282,9 @@ class Test:
         where = {'port': free_port()} if tcp else {'socket_path': self.path(f'nbd-{self.count()}.sock')}
         chosen = ['-f', format] if format else []
         return Server(self, ['-t', '-e', '0', *chosen, *options, image], **where, **more)
+
+    def machine(self, *arguments):
+        return Machine(self, list(map(str, arguments)))
 
     def at_end(self, action):
         self._at_end.append(action)

@@ -7,8 +7,9 @@ import signal
 import socket
 import struct
 
-from ashlar_test import KIB, MIB, check, contains, equal, free_port, main, program, wait_until
-from raw_nbd import CMD_TRIM, EPERM, Closed, RawNbd
+from ashlar_test import (KIB, MIB, check, contains, equal, free_port, main, program, qemu_in_our_place, skip,
+                         wait_until)
+from raw_nbd import CMD_READ, CMD_TRIM, EPERM, Closed, RawNbd, request_bytes
 
 US = 'ashlar-nbd'
 
@@ -233,6 +234,66 @@ def test_what_is_wrong_is_named(t):
         for part in parts:
             contains(said, part, f'what is said to {arguments}')
         check(said, f'something is said to {arguments}')
+
+
+def test_options_that_contradict_each_other_are_refused(t):
+    image = t.image('disk', MIB)
+    ours = [] if qemu_in_our_place() else [['-p', '1', '-f', 'raw', image]]
+    for arguments in (*ours, ['--image-opts', '-f', 'raw', f'driver=raw,file={image}'],
+                      ['-f', 'raw', '--detect-zeroes=unmap', image], ['-f', 'raw', '-n', '--cache=none', image],
+                      ['-L', image], ['-L', '--fork'], ['-L', '-r']):
+        check(refused(t, *arguments), f'{arguments} is refused')
+
+
+def test_who_does_not_choose_an_export_in_time_is_dropped(t):
+    ours_alone()
+    server = t.serve(t.image('disk', MIB), '--handshake-limit=1')
+    chosen, silent, greeted = (RawNbd(server.address) for _ in range(3))
+    chosen.greet()
+    chosen.go()
+    greeted.greet()
+    check(silent.is_closed_by_server(), 'who is silent is dropped')
+    check(greeted.is_closed_by_server(), 'who has only greeted is dropped')
+    chosen.read(0, 512)
+    chosen.disconnect()
+    server.stop()
+
+
+def test_requests_beyond_the_limits_wait(t):
+    ours_alone()
+    image = t.image('disk', MIB)
+    data = image.read_bytes()
+    for limit in ('--max-requests=2', '--max-bytes=64k'):
+        server = t.serve(image, limit)
+        with RawNbd.connected(server.address) as client:
+            client.send(b''.join(request_bytes(CMD_READ, i * 4096, 32768, cookie=i) for i in range(100)))
+            for _ in range(100):
+                reply = client.recv_reply(32768)
+                equal(reply.data == data[reply.cookie * 4096:][:32768], True, 'the data is right: this')
+        server.stop()
+
+
+def test_connections_are_spread_over_threads(t):
+    ours_alone()
+    image = t.image('disk', MIB)
+    data = image.read_bytes()
+    for options in (['--iothreads=3'], ['--object', 'iothread,id=one', '--object', 'iothread,id=two', '--iothread=one',
+                                        '--iothread=two']):
+        server = t.serve(image, *options)
+        clients = [RawNbd.connected(server.address) for _ in range(9)]
+        for i in range(200):
+            for client in clients:
+                client.send_request(CMD_READ, i * 512, 4096)
+            for client in clients:
+                equal(client.recv_reply(4096).data, data[i * 512:][:4096], 'the data')
+        for client in clients:
+            client.disconnect()
+        server.stop()
+
+
+def ours_alone():
+    if qemu_in_our_place():
+        skip('qemu-nbd has no such option')
 
 
 def test_help_and_version(t):

@@ -157,7 +157,7 @@ def test_extended_headers_read_and_write(t):
     equal(client.request(CMD_READ, (1 << 64) - 512, 1024).error, EINVAL, 'the error of a read around the end of it all')
     equal(client.request(77, 0, 1 << 63).error, EINVAL, 'the error of an unknown command')
     equal(client.request(CMD_FLUSH).error, 0, 'the error of a flush')
-    client.send(request_bytes(CMD_READ, 0, 512))
+    client.send(request_bytes(CMD_READ, 0, 512) * 2)
     check(client.is_closed_by_server(), 'the server hangs up on a request with the other header')
     client.close()
     server.stop()
