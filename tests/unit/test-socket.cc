@@ -334,9 +334,32 @@ Task<void> reuse_a_number() {
     g_assert_cmpint(result, ==, 2);
 }
 
+// The same, when the first receive was cancelled.
+Task<void> reuse_a_number_after_cancel() {
+    SocketPair old_pair, new_pair;
+    UniqueFd duplicate(dup(old_pair.a.fd()));
+    TaskScope scope;
+    int result = 1;
+    scope.spawn(receive_result(old_pair.a, result));
+    co_await co_sleep(kMs);
+    old_pair.a.cancel();
+    co_await scope.join();
+    g_assert_cmpint(result, ==, -ECANCELED);
+
+    int number = old_pair.a.release().release();
+    g_assert_cmpint(dup3(new_pair.a.fd(), number, O_CLOEXEC), ==, number);
+    Socket reborn{UniqueFd(number)};
+    scope.spawn(receive_result(reborn, result));
+    co_await co_sleep(kMs);
+    g_assert_cmpint(write(new_pair.b.fd(), "zz", 2), ==, 2);
+    co_await scope.join();
+    g_assert_cmpint(result, ==, 2);
+}
+
 void a_descriptor_number_may_come_back_as_another_file() {
     auto context = make_context();
     sync_wait(*context, reuse_a_number());
+    sync_wait(*context, reuse_a_number_after_cancel());
 }
 
 // --- listening and connecting ---
