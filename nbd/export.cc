@@ -31,7 +31,9 @@ Task<Result<std::shared_ptr<NbdExport>>> NbdExport::co_create(NbdExportOptions o
         co_return fail("export '{}': description: must be UTF-8 without NUL, of at most {} bytes", options.name,
                        nbd::kMaxString);
     BlockPerm wanted = BlockPerm::ConsistentRead | (options.writable ? BlockPerm::Write : BlockPerm::None);
-    auto backend = std::make_unique<BlockBackend>(graph, std::string(), ChildPerm{.perm = wanted});
+    // Clients have been told the size.
+    ChildPerm perm{.perm = wanted, .shared = BlockPerm::All & ~BlockPerm::Resize};
+    auto backend = std::make_unique<BlockBackend>(graph, std::string(), perm);
     if (auto attached = co_await backend->co_attach(node); !attached)
         co_return std::unexpected(std::move(attached).error());
     std::string name = options.name;

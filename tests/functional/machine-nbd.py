@@ -118,7 +118,7 @@ def test_what_is_wrong_is_named(t):
         ([*drive(image), '-nbd', f'unix:{sock},drive=absent'], 'absent'),
         ([*drive(image), '-nbd', f'unix:{sock},nonsense=1'], 'nonsense'),
         ([*drive(image), '-nbd', f'unix:{sock},iothread=absent'], 'absent'),
-        ([*drive(image, 'd0', 'readonly=on'), '-nbd', f'unix:{sock},writable=on'], 'd0'),
+        ([*drive(image, 'd0', 'readonly=on'), '-nbd', f'unix:{sock},writable=on'], 'read-only'),
         ([*drive(image), '-nbd', 'unix:/absent/socket'], '/absent/socket'),
         ([*drive(image), '-nbd', f'unix:{sock}', '-nbd', f'unix:{sock}'], ''),
         (['-nbd', f'unix:{sock}'], 'drive'),

@@ -3,7 +3,7 @@
 import time
 
 from ashlar_test import KIB, MIB, check, contains, equal, main, qemu_in_our_place, skip
-from raw_nbd import CMD_FLUSH, Closed, RawNbd
+from raw_nbd import CMD_FLUSH, CMD_WRITE, Closed, RawNbd
 
 
 def add_disk(t, machine, name='disk0', size=MIB, **more):
@@ -190,10 +190,10 @@ def test_quitting_finishes_what_clients_have_asked_for(t):
     acknowledged = []
     with RawNbd.connected(path, b'disk0') as client:
         for i in range(500):
-            client.send_request(1, i * 4096, 4096, i.to_bytes(2, 'big') * 2048, cookie=i)
             if i == 100:
                 machine.qmp.send({'execute': 'quit'})
             try:
+                client.send_request(CMD_WRITE, i * 4096, 4096, i.to_bytes(2, 'big') * 2048, cookie=i)
                 reply = client.recv_reply()
             except Closed:
                 break

@@ -86,7 +86,7 @@ def test_several_clients_are_served_and_all_see_the_end(t):
     clients = [machine.connect() for _ in range(5)]
     for client in clients:
         client.command('query-version')
-    machine.qmp.send({'execute': 'quit'})
+    machine.qmp.command('quit')
     for client in [machine.qmp, *clients]:
         check(client.event('SHUTDOWN')['guest'] is False, 'it is the host that ends it')
     equal(machine.process.wait(60), 0, 'the exit status')
