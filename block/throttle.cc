@@ -68,9 +68,11 @@ Task<int> ThrottleDriver::co_pdiscard(int64_t offset, int64_t bytes) {
 }
 
 SupportedFlags ThrottleDriver::supported_flags() const {
-    return {.read = RequestFlags::Prefetch,
-            .write = RequestFlags::Fua,
-            .write_zeroes = RequestFlags::Fua | RequestFlags::MayUnmap | RequestFlags::NoFallback};
+    const SupportedFlags below = primary_child()->node().driver().supported_flags();
+    return {
+        .read = RequestFlags::Prefetch,
+        .write = RequestFlags::Fua & below.write,
+        .write_zeroes = (RequestFlags::Fua & below.write_zeroes) | RequestFlags::MayUnmap | RequestFlags::NoFallback};
 }
 
 Task<Result<void>> ThrottleDriver::co_reopen_prepare(ReopenContext& context) {

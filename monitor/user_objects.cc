@@ -32,8 +32,8 @@ const OptionSet<IoThreadOptions>& IoThreadOptions::options() {
 
 const OptionSet<ObjectOptions>& ObjectOptions::options() {
     static const auto set = OptionSet<ObjectOptions>("object")
-                                .required("qom-type", &ObjectOptions::type, "what to make")
                                 .required("id", &ObjectOptions::id, "its name")
+                                .required("qom-type", &ObjectOptions::type, "what to make")
                                 .variant("iothread", &ObjectOptions::iothread)
                                 .variant("throttle-group", &ObjectOptions::throttle_group);
     return set;

@@ -143,9 +143,8 @@ BlockLimits BlkdebugDriver::limits() const {
 }
 
 SupportedFlags BlkdebugDriver::supported_flags() const {
-    return {.read = RequestFlags::Prefetch,
-            .write = RequestFlags::Fua,
-            .write_zeroes = RequestFlags::Fua | RequestFlags::MayUnmap | RequestFlags::NoFallback};
+    // Without Fua: a write that must be durable is a write and a flush, which can fail by rules of their own.
+    return {.read = RequestFlags::Prefetch, .write_zeroes = RequestFlags::MayUnmap | RequestFlags::NoFallback};
 }
 
 ChildPerm BlkdebugDriver::child_perm(const BdrvChild& child, ChildPerm cumulative) const {

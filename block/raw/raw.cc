@@ -97,9 +97,11 @@ public:
     }
 
     SupportedFlags supported_flags() const override {
+        const SupportedFlags below = file_.node().driver().supported_flags();
         return {.read = RequestFlags::Prefetch,
-                .write = RequestFlags::Fua,
-                .write_zeroes = RequestFlags::Fua | RequestFlags::MayUnmap | RequestFlags::NoFallback};
+                .write = RequestFlags::Fua & below.write,
+                .write_zeroes =
+                    (RequestFlags::Fua & below.write_zeroes) | RequestFlags::MayUnmap | RequestFlags::NoFallback};
     }
     // It has no metadata: what its users do is all that it does.
     ChildPerm child_perm(const BdrvChild&, ChildPerm cumulative) const override {

@@ -317,6 +317,16 @@ void test_graph_other_errors() {
     g_assert_cmpint(status.ret, ==, -ENXIO);
 }
 
+void test_graph_fua() {
+    Disk disk(
+        ", 'inject-error': [{'event': 'flush_to_disk', 'iotype': 'flush', 'once': true}, "
+        "{'event': 'flush_to_disk', 'iotype': 'flush', 'once': true}]");
+    char data[512] = {};
+    g_assert_cmpint(disk.backend->pwrite(0, 512, data), ==, 0);
+    g_assert_cmpint(disk.backend->pwrite(0, 512, data, RequestFlags::Fua), ==, -EIO);
+    g_assert_cmpint(disk.backend->pwrite_zeroes(0, 512, RequestFlags::Fua), ==, -EIO);
+}
+
 struct Counted : Completion {
     int done = 0;
     Counted() {
@@ -436,6 +446,7 @@ int main(int argc, char** argv) {
     g_test_add_func("/blkdebug/limits-fit-each-other", test_limits);
     g_test_add_func("/blkdebug/graph/requests-fail", test_graph_errors);
     g_test_add_func("/blkdebug/graph/discards-and-status-fail", test_graph_other_errors);
+    g_test_add_func("/blkdebug/graph/durable-writes-fail-with-the-flush", test_graph_fua);
     g_test_add_func("/blkdebug/graph/request-is-suspended", test_graph_suspend);
     g_test_add_func("/blkdebug/graph/drain-does-not-wait-for-breakpoints", test_graph_drain);
     g_test_add_func("/blkdebug/graph/limits-apply", test_graph_alignment);
