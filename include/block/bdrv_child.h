@@ -30,7 +30,8 @@ public:
     BdrvChild(const BdrvChild&) = delete;
     ~BdrvChild();  // detached by then
 
-    BlockDriverState& node() const { return *node_; }
+    BlockDriverState& node() const { return *node_; }  // if it is attached: always, outside of a change of the graph
+    bool is_attached() const { return node_ != nullptr; }
     EdgeParent& parent() const { return parent_; }
     const std::string& name() const { return name_; }  // "file", "backing", "root"
     ChildRole role() const { return role_; }

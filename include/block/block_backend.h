@@ -85,7 +85,7 @@ public:
     bool is_rotational() const;         // the storage below says that it is a spinning disk
     bool supports_fast_zero() const;    // co_pwrite_zeroes with NoFallback has a chance
     bool can_multi_conn() const;        // a flush by one connection covers writes by all
-    BlockDriverState* root() const { return root_ ? &root_->node() : nullptr; }
+    BlockDriverState* root() const { return root_ && root_->is_attached() ? &root_->node() : nullptr; }
     const std::string& name() const { return name_; }  // "" when it is not the monitor's
     BlockGraph& graph() const { return graph_; }
     BlockAccounting& accounting() { return *accounting_; }
