@@ -26,7 +26,6 @@ uint32_t bytes_held(const Request& wire, uint64_t payload) {
 
 Transmission::Transmission(Socket& socket, NbdExport& exported, TransmissionSettings settings)
     : socket_(socket),
-      export_(exported),
       backend_(exported.backend()),
       limits_(settings.limits),
       contexts_(std::move(settings.contexts)),

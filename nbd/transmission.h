@@ -86,7 +86,6 @@ private:
     Task<void> co_block_status(ServerRequest& request, std::vector<uint32_t> contexts);
 
     Socket& socket_;
-    NbdExport& export_;
     BlockBackend& backend_;
     ExportLimits limits_;
     std::vector<uint32_t> contexts_;

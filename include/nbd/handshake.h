@@ -22,8 +22,8 @@ inline constexpr size_t kOptionHeaderSize = 16;
 inline constexpr size_t kOptionReplyHeaderSize = 20;
 
 // An option with more data than this is answered with NBD_REP_ERR_TOO_BIG, its data unread into memory. It has room for
-// the longest name and every information request there can be in 16 bits of type, twice over.
-inline constexpr uint32_t kMaxOptionLength = 256u << 10;
+// the longest name and many thousand information requests.
+inline constexpr uint32_t kMaxOptionLength = 64u << 10;
 // More queries than this in one option are too many (NBD_REP_ERR_TOO_BIG).
 inline constexpr uint32_t kMaxQueries = 1024;
 

@@ -433,6 +433,48 @@ void test_remove_export() {
     g_assert_false(sync_wait(*f.context, f.server->co_remove_export("b")).has_value());
 }
 
+void test_client_gone() {
+    NbdFixture f;
+    unsigned gone = 0;
+    f.server->on_client_gone([&] { gone++; });
+    {
+        NbdPeer haggler(*f.server);
+        haggler.greet();
+        g_assert_cmpuint(haggler.verdict(kOptAbort), ==, kRepAck);
+    }
+    g_assert_true(f.turn_until([&] { return f.server->connections() == 0; }));
+    g_assert_cmpuint(gone, ==, 0);
+    {
+        NbdPeer client(*f.server);
+        client.go("disk");
+        client.disconnect();
+    }
+    g_assert_true(f.turn_until([&] { return f.server->connections() == 0; }));
+    g_assert_cmpuint(gone, ==, 1);
+}
+
+// --- exports ---
+
+void test_exports_that_cannot_be() {
+    NbdFixture f;
+    auto refusal = [&](NbdExportOptions options) {
+        auto exported = f.run(NbdExport::co_create(std::move(options), *f.graph, *f.node));
+        g_assert_false(exported.has_value());
+        return exported.error().message;
+    };
+    assert_str(refusal({.name = std::string(4097, 'x')}),
+               "export name 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...' is too long: 4097 bytes exceed the limit of 4096");
+    assert_str(refusal({.name = "\xff"}), "export name: must be UTF-8 without NUL");
+    assert_str(refusal({.name = "x", .description = std::string("a\0b", 3)}),
+               "export 'x': description: must be UTF-8 without NUL, of at most 4096 bytes");
+    auto second = f.run(NbdExport::co_create({.name = "disk"}, *f.graph, *f.node));
+    assert_str(f.server->add_export(*second).error().message, "NBD server already has export named 'disk'");
+    f.check(f.run((*second)->co_close()));
+    f.disk.rotational = true;
+    NbdPeer peer(*f.server);
+    g_assert_true(peer.go("disk").flags & kRotational);
+}
+
 // --- many ---
 
 void test_io_threads() {
@@ -509,6 +551,8 @@ int main(int argc, char** argv) {
     g_test_add_func("/nbd/server/stopping-answers-with-ESHUTDOWN", test_stop_answers_with_eshutdown);
     g_test_add_func("/nbd/server/stopping-while-negotiating-says-so", test_stop_while_negotiating_says_so);
     g_test_add_func("/nbd/server/a-removed-export-ends-its-connections-only", test_remove_export);
+    g_test_add_func("/nbd/server/clients-that-were-served-are-missed", test_client_gone);
+    g_test_add_func("/nbd/server/exports-that-cannot-be", test_exports_that_cannot_be);
     g_test_add_func("/nbd/server/connections-spread-over-iothreads", test_io_threads);
     g_test_add_func("/nbd/server/connections-beyond-the-cap-wait", test_connection_cap);
     return g_test_run();
