@@ -94,6 +94,9 @@ struct BackendIo {
 
     static void account(BlockBackend& backend, Type type, int64_t bytes, int64_t start, int ret) {
         backend.accounting_->done(type, bytes, start, now_ns(), ret >= 0);
+        // "Cannot do it" is an answer to a question (NoFallback), not an error.
+        if (ret < 0 && ret != -ENOTSUP && backend.error_hook_) [[unlikely]]
+            backend.error_hook_(type != Type::Read, ret);
     }
 
     template <class Co>

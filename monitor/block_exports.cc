@@ -6,6 +6,7 @@
 #include "util/size.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace ashlar {
 
@@ -136,6 +137,9 @@ Task<Result<void>> BlockExports::co_add_planned(Plan plan) {
     if (plan.server->nbd.find_export(plan.options.name))
         co_return fail("NBD server already has export named '{}'", plan.options.name);
 
+    if (plan.options.writable && plan.node->is_read_only())
+        co_return fail("Cannot export read-only node '{}' as writable",
+                       plan.device ? plan.device->name() : plan.node->node_name());
     auto exported = std::make_shared<Export>();
     exported->id = std::move(plan.id);
     exported->node_name = plan.node->node_name();
@@ -157,6 +161,7 @@ Task<Result<void>> BlockExports::co_add_planned(Plan plan) {
         auto nbd = co_await NbdExport::co_create(std::move(plan.options), graph_, *plan.node);
         if (nbd) {
             exported->nbd = *nbd;
+            report_errors(*exported);
             done = plan.server->nbd.add_export(std::move(*nbd));
             if (!done)
                 (void)co_await exported->nbd->co_close();
@@ -173,6 +178,22 @@ Task<Result<void>> BlockExports::co_add_planned(Plan plan) {
     if (plan.device)
         co_return co_await co_follow_throttle(*plan.device);
     co_return done;
+}
+
+// BLOCK_IO_ERROR for what fails; the client of the export gets the error as well.
+void BlockExports::report_errors(Export& exported) {
+    auto hook = [this, id = exported.id, device = exported.device, node = exported.node_name](bool is_write,
+                                                                                              int error) {
+        qmp_.emit(kBlockIoError,
+                  {.device = device,
+                   .node_name = node,
+                   .operation = is_write ? IoErrorOperation::Write : IoErrorOperation::Read,
+                   .action = IoErrorAction::Report,
+                   .nospace = error == -ENOSPC,
+                   .reason = std::strerror(-error)},
+                  id);
+    };
+    exported.nbd->backend().set_error_hook(hook);
 }
 
 Task<Result<void>> BlockExports::co_add(BlockExportOptions options) {

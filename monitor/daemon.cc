@@ -22,7 +22,7 @@ Daemon::~Daemon() = default;
 void Daemon::request_shutdown(ShutdownCause cause) {
     if (shutdown_.is_set())
         return;
-    cause_ = cause;
+    qmp_.emit(kShutdown, {.guest = false, .reason = cause});
     shutdown_.set();
 }
 
@@ -31,7 +31,6 @@ Task<void> Daemon::co_wait_for_shutdown() {
 }
 
 Task<Result<void>> Daemon::co_shutdown() {
-    qmp_.emit(kShutdown, {.guest = false, .reason = cause_});
     Result<void> result = co_await exports_.co_stop();
     // Clients of QMP see the exports go, and nothing that they ask for after this.
     co_await qmp_.stop();

@@ -18,8 +18,8 @@ const OptionSet<BlockExportDeletedEvent>& BlockExportDeletedEvent::options() {
 const OptionSet<BlockIoErrorEvent>& BlockIoErrorEvent::options() {
     using Event = BlockIoErrorEvent;
     static const auto set = OptionSet<Event>("BLOCK_IO_ERROR")
-                                .required("device", &Event::device, "the export whose request failed")
-                                .optional("node-name", &Event::node_name, "the node that it exports")
+                                .required("device", &Event::device, "the drive whose request failed, or empty")
+                                .optional("node-name", &Event::node_name, "the node")
                                 .required("operation", &Event::operation, "what failed")
                                 .required("action", &Event::action, "what was done about it")
                                 .optional("nospace", &Event::nospace, "whether there is no space left")

@@ -1,5 +1,6 @@
 #include "monitor/qmp_commands.h"
 
+#include "monitor/qmp_schema.h"
 #include "util/json.h"
 
 #include <algorithm>
@@ -64,7 +65,8 @@ JsonBox box_json(const std::function<void(Json&)>& write) {
 QmpCommands::QmpCommands() {
     add("qmp_capabilities", std::as_const(*this), qmp_capabilities);
     add("query-commands", std::as_const(*this), query_commands);
-    add("query-qmp-schema", std::as_const(*this), query_qmp_schema);
+    add("query-qmp-schema", std::as_const(*this), query_qmp_schema).result =
+        &OptionTraits<std::vector<SchemaInfo>>::kType;
 }
 
 QmpCommand& QmpCommands::add(QmpCommand command) {

@@ -1,6 +1,5 @@
-// query-qmp-schema from the declarations: every type is described once, under a name that only links it. Names are
-// numbers, given in the order in which types are first met, as QEMU masks them, because a client must not rely on what
-// the server calls its types.
+#include "monitor/qmp_schema.h"
+
 #include "monitor/qmp_commands.h"
 #include "util/json.h"
 

@@ -130,7 +130,14 @@ void QmpServer::post(Event event) {
         return admit(std::move(event));
     {
         std::scoped_lock guard(lock_);
-        posted_.push_back(std::move(event));
+        // Of similar events that are rate limited the first and the last count, however many there are until the main
+        // context comes to look.
+        auto similar = [&](const Event& other) { return other.name == event.name && other.similar == event.similar; };
+        auto last = std::find_if(posted_.rbegin(), posted_.rend(), similar);
+        if (event.rate_limited && std::count_if(posted_.begin(), posted_.end(), similar) >= 2)
+            *last = std::move(event);
+        else
+            posted_.push_back(std::move(event));
     }
     take_posted_.schedule();
 }

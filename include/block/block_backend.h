@@ -48,6 +48,9 @@ public:
     void set_allow_write_beyond_end(bool on) { allow_beyond_end_ = on; }  // for who also has BlockPerm::Resize
     // Called in the main context after the root's length has changed, by whomever.
     void set_resize_hook(std::function<void()> hook) { resize_hook_ = std::move(hook); }
+    // Called when a request has failed (a negative errno; not when it was refused before it began), in the context of
+    // the request. Set before the first one.
+    void set_error_hook(std::function<void(bool is_write, int error)> hook) { error_hook_ = std::move(hook); }
     // Holds requests back for a rate limit; null: none. In a drained section, which is over for what is replaced.
     void set_throttle(std::unique_ptr<RequestThrottle> throttle) { throttle_ = std::move(throttle); }
     RequestThrottle* throttle() const { return throttle_.get(); }
@@ -106,6 +109,7 @@ private:
     std::atomic<bool> write_allowed_;  // perms_ has Write
     std::atomic<bool> write_cache_ = true;
     bool allow_beyond_end_ = false;
+    std::function<void(bool, int)> error_hook_;
 
     // The main context's.
     BlockGraph& graph_;

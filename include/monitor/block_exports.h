@@ -49,6 +49,7 @@ private:
     [[nodiscard]] Task<Result<void>> co_add_planned(Plan plan);
     [[nodiscard]] Task<Result<void>> co_stop_one(Server& server);
     [[nodiscard]] Task<void> co_remove(std::shared_ptr<Export> exported);
+    void report_errors(Export& exported);
     void finish(const std::shared_ptr<Export>& exported);
     Export* find(std::string_view id) const;
 

@@ -32,11 +32,11 @@ public:
     bool is_paused() const { return paused_; }  // -S
     void set_paused(bool paused) { paused_ = paused; }
 
-    void request_shutdown(ShutdownCause cause);  // the first one counts
+    void request_shutdown(ShutdownCause cause);  // the first one counts, and QMP's clients are told of it
     bool is_shutting_down() const { return shutdown_.is_set(); }
     [[nodiscard]] Task<void> co_wait_for_shutdown();
 
-    // Tells QMP's clients, ends the exports (what they have under way is answered), flushes and closes everything. An
+    // Ends the exports (what they have under way is answered), flushes and closes everything. An
     // error is one of flushing or closing: it is closed all the same.
     [[nodiscard]] Task<Result<void>> co_shutdown();
 
@@ -49,7 +49,6 @@ private:
     BlockExports exports_;
     std::string name_;
     bool paused_ = false;
-    ShutdownCause cause_ = ShutdownCause::None;
     CoEvent shutdown_;
 };
 

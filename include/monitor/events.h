@@ -49,7 +49,7 @@ constexpr auto enum_names(IoErrorAction) {
 }
 
 struct BlockIoErrorEvent {
-    std::string device;  // an export's id
+    std::string device;  // the drive; empty if the node has none
     std::optional<std::string> node_name;
     IoErrorOperation operation = IoErrorOperation::Read;
     IoErrorAction action = IoErrorAction::Report;

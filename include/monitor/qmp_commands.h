@@ -113,7 +113,4 @@ private:
     BlockdevType blockdev_;
 };
 
-// What query-qmp-schema returns: a list of SchemaInfo (QEMU's qapi/introspect.json), with the names of types masked.
-JsonBox make_qmp_schema(const QmpCommands& commands);
-
 }  // namespace ashlar

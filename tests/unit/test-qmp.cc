@@ -1,4 +1,5 @@
 #include "monitor/qmp_address.h"
+#include "monitor/qmp_schema.h"
 #include "monitor/qmp_server.h"
 #include "tests/unit/assert_text.h"
 #include "util/json.h"
@@ -455,6 +456,10 @@ void test_schema() {
     assert_text(dump_json(type_of(blockdev, "device")["json-type"]), "\"string\"");
 
     assert_text(dump_json(named(schema, "PAINTED")["meta-type"]), "\"event\"");
+
+    // It is as it says itself that it is.
+    for (const Json& info : schema)
+        g_assert_true(SchemaInfo::options().parse(info, Typing::Strict).has_value());
 
     // Every type is described exactly once.
     for (const Json& info : schema)
