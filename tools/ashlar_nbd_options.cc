@@ -149,7 +149,7 @@ private:
                   });
         line_.add(0, "max-requests", "NUM", "requests of one client at once (default 256)",
                   number(o_.server.max_requests, "number of requests"));
-        line_.add(0, "max-bytes", "SIZE", "memory for the data of one client's requests\n(default 32M)",
+        line_.add(0, "max-bytes", "SIZE", "memory for the data of one client's requests\n(default 8M)",
                   [this](std::string_view given) -> Result<void> {
                       auto bytes = parse_size(given);
                       if (!bytes || *bytes == 0)

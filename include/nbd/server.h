@@ -32,7 +32,7 @@ struct NbdServerOptions {
     int64_t handshake_timeout_ns = 10'000'000'000;  // from accept to the transmission phase; 0: no limit
     int64_t stop_timeout_ns = 5'000'000'000;        // for a client to take its last replies when we stop
     unsigned max_requests = 256;                    // under way, of one connection
-    uint64_t max_bytes = 32u << 20;                 // of data that these hold
+    uint64_t max_bytes = 8u << 20;                  // of data that these hold
 };
 
 class NbdServer {
