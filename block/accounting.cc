@@ -23,6 +23,7 @@ struct alignas(64) BlockAccounting::Shard {
     };
     std::array<Counters, kTypes> of{};
     std::atomic<int64_t> last_ns{0};
+    std::atomic<int64_t> written_until{0};
 };
 
 struct BlockAccounting::Bins {
@@ -78,6 +79,20 @@ BlockAccounting::~BlockAccounting() = default;
 
 [[gnu::noinline]] BlockAccounting::Shard& BlockAccounting::shard() {
     return shards_[thread_number() % kShards];
+}
+
+void BlockAccounting::wrote_until(int64_t end) {
+    std::atomic<int64_t>& highest = shard().written_until;
+    int64_t old = highest.load(kRelaxed);
+    while (old < end && !highest.compare_exchange_weak(old, end, kRelaxed)) {
+    }
+}
+
+int64_t BlockAccounting::highest_written() const {
+    int64_t highest = 0;
+    for (unsigned i = 0; i < kShards; ++i)
+        highest = std::max(highest, shards_[i].written_until.load(kRelaxed));
+    return highest;
 }
 
 void BlockAccounting::done(Type type, int64_t bytes, int64_t start_ns, int64_t end_ns, bool ok) {

@@ -128,6 +128,8 @@ struct BackendIo {
             flags |= RequestFlags::Fua;
         int ret = co_await backend.root_->co_pwritev(offset, bytes, iov, flags);
         account(backend, Type::Write, bytes, start, ret);
+        if (ret >= 0)
+            backend.accounting_->wrote_until(offset + bytes);
         co_return ret;
     }
 
@@ -145,6 +147,8 @@ struct BackendIo {
             flags |= RequestFlags::Fua;
         int ret = co_await backend.root_->co_pwrite_zeroes(offset, bytes, flags);
         account(backend, Type::Write, bytes, start, ret);
+        if (ret >= 0)
+            backend.accounting_->wrote_until(offset + bytes);
         co_return ret;
     }
 

@@ -45,6 +45,7 @@ const OptionSet<BlockDeviceStats>& BlockDeviceStats::options() {
             .required("wr_total_time_ns", &Stats::wr_total_time_ns, "time of writes")
             .required("flush_total_time_ns", &Stats::flush_total_time_ns, "time of flushes")
             .required("unmap_total_time_ns", &Stats::unmap_total_time_ns, "time of discards")
+            .optional("wr_highest_offset", &Stats::wr_highest_offset, "the end of the write that reached furthest")
             .required("rd_merged", &Stats::rd_merged, "reads that became part of others")
             .required("wr_merged", &Stats::wr_merged, "writes that became part of others")
             .required("unmap_merged", &Stats::unmap_merged, "discards that became part of others")
@@ -90,6 +91,7 @@ BlockDeviceStats device_stats(const BlockAccounting& accounting) {
     s.flush_operations = flushes.operations, s.unmap_operations = unmaps.operations;
     s.rd_total_time_ns = reads.time_ns, s.wr_total_time_ns = writes.time_ns;
     s.flush_total_time_ns = flushes.time_ns, s.unmap_total_time_ns = unmaps.time_ns;
+    s.wr_highest_offset = accounting.highest_written();
     s.rd_merged = reads.merged, s.wr_merged = writes.merged, s.unmap_merged = unmaps.merged;
     s.failed_rd_operations = reads.failed, s.failed_wr_operations = writes.failed;
     s.failed_flush_operations = flushes.failed, s.failed_unmap_operations = unmaps.failed;

@@ -45,6 +45,7 @@ public:
     // --- counting: any context ---
     void done(Type type, int64_t bytes, int64_t start_ns, int64_t end_ns, bool ok);
     void invalid(Type type);
+    void wrote_until(int64_t end);  // a write that succeeded ended there
     void merged(Type type, unsigned requests);
 
     // --- settings ---
@@ -59,6 +60,7 @@ public:
     Counts counts(Type type) const;
     const Histogram* histogram(Type type, Histogram& storage) const;  // null if there is none
     std::vector<Interval> intervals(int64_t now) const;
+    int64_t highest_written() const;  // the end of the write that reached furthest
     int64_t idle_ns(int64_t now) const;  // since the last request ended; -1: there was none
 
 private:

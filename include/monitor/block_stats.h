@@ -26,6 +26,7 @@ struct BlockDeviceStats {
     uint64_t rd_bytes = 0, wr_bytes = 0, unmap_bytes = 0;
     uint64_t rd_operations = 0, wr_operations = 0, flush_operations = 0, unmap_operations = 0;
     uint64_t rd_total_time_ns = 0, wr_total_time_ns = 0, flush_total_time_ns = 0, unmap_total_time_ns = 0;
+    std::optional<int64_t> wr_highest_offset;  // of devices and exports
     uint64_t rd_merged = 0, wr_merged = 0, unmap_merged = 0;
     std::optional<int64_t> idle_time_ns;
     uint64_t failed_rd_operations = 0, failed_wr_operations = 0, failed_flush_operations = 0;

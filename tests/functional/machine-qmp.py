@@ -219,6 +219,23 @@ def test_a_drive_is_throttled_for_its_exports(t):
     machine.quit()
 
 
+def test_the_requests_of_an_export_are_counted(t):
+    if qemu_in_our_place():
+        skip('QEMU does not show what exports do')
+    image, nbd = t.image('disk', MIB), str(t.path('s'))
+    machine = t.machine('-drive', f'id=d,format=raw,file={image}', '-nbd', f'unix:{nbd},writable=on')
+    with RawNbd.connected(nbd) as client:
+        for i in range(10):
+            client.read(i * 4096, 4096)
+        equal(client.write(65536, b'x' * 512), 0, 'the error of a write')
+        equal(client.write(4096, b'x' * 512), 0, 'the error of a write')
+    [export] = [s for s in machine.qmp.command('query-blockstats') if s.get('qdev') == 'nbd0']
+    expected = {'rd_operations': 10, 'rd_bytes': 40960, 'wr_operations': 2, 'wr_bytes': 1024, 'wr_highest_offset': 66048,
+                'failed_rd_operations': 0, 'failed_wr_operations': 0}
+    equal({key: export['stats'][key] for key in expected}, expected, 'the statistics')
+    machine.quit()
+
+
 def test_the_schema_agrees_with_that_of_qemu(t):
     """What both have has the same members, apart from what we lack and say so."""
     ours = t.machine()
