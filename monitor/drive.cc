@@ -57,6 +57,19 @@ Result<void> check(const DriveOptions& drive) {
     return {};
 }
 
+// What neither a node nor any driver has is a mistake in the drive's options, whatever the file turns out to be.
+Result<void> reject_unknown(const DriverRegistry& drivers, const Json& tree) {
+    Json unknown = Json::object();
+    for (const auto& [key, value] : tree.items()) {
+        bool known = NodeOptions::options().find(key) != nullptr;
+        for (const DriverType* type : drivers.types())
+            known |= type->options().find(key) != nullptr;
+        if (!known)
+            unknown[key] = value;
+    }
+    return DriveOptions::options().reject_rest(unknown);
+}
+
 // Turns the flat items into what the node and the throttling are made of.
 struct DrivePlan {
     DriveOptions drive;
@@ -87,6 +100,8 @@ Result<DrivePlan> plan_drive(const DriverRegistry& drivers, std::string_view arg
             return std::unexpected(std::move(read.error()));
         tree->erase("throttling");
     }
+    if (auto known = reject_unknown(drivers, *tree); !known)
+        return std::unexpected(std::move(known.error()));
 
     Json file = Json::object();
     if (plan.drive.file && tree->contains("file")) {

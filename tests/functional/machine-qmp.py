@@ -283,7 +283,9 @@ def test_the_schema_agrees_with_that_of_qemu(t):
 
 def test_unknown_options_are_named_with_what_was_meant(t):
     for arguments, part in [(['-drvie', 'x'], "'-drive'"), (['--daemonise'], "'-daemonize'"),
-                            (['-qmp', 'unix:/x,server=on,wiat=off'], "'wait'"), (['-object', 'iothraed,id=x'], "'iothread'"),
+                            (['-qmp', 'unix:/x,server=on,wiat=off'], "'wait'"),
+                            (['-drive', 'file=a.img,formt=raw'], "unexpected (did you mean 'format'?)"),
+                            (['-object', 'iothraed,id=x'], "'iothread'"),
                             (['-qmp'], 'requires an argument'), (['image'], '-drive'), (['-M', 'pc'], 'machine')]:
         contains(t.run('ashlar', *arguments, status=1).stderr, part, f'what is said to {arguments}')
 
