@@ -82,6 +82,19 @@ Task<int> NodeIo::co_write_pieces(BlockDriverState& node, int64_t offset, int64_
     co_return 0;
 }
 
+bool NodeIo::begin_write(BlockDriverState& node, std::optional<RequestTracker::Request>& tracked, int64_t offset,
+                         int64_t bytes, RequestFlags flags) {
+    if (!node.tracks_writes_)
+        return true;
+    const int64_t alignment = node.limits_.request_alignment;
+    bool unaligned = (offset | bytes) & (alignment - 1);
+    bool serialising = unaligned || has(flags, RequestFlags::Serialising);
+    int64_t start = align_down(offset, alignment);
+    tracked.emplace(*node.tracker_, serialising ? RequestTracker::Kind::Serialising : RequestTracker::Kind::Plain,
+                    start, align_up(offset + bytes, alignment) - start);
+    return tracked->try_enter();
+}
+
 Task<int> NodeIo::co_pwritev(BlockDriverState& node, int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) {
     if (!is_valid_range(offset, bytes))
         co_return -EIO;
@@ -97,17 +110,9 @@ Task<int> NodeIo::co_pwritev(BlockDriverState& node, int64_t offset, int64_t byt
     }
 
     bool flush_after = takes_fua_away(node, node.supported_.write, flags);
-    const int64_t alignment = node.limits_.request_alignment;
-    const bool unaligned = (offset | bytes) & (alignment - 1);
     std::optional<RequestTracker::Request> tracked;
-    if (node.tracks_writes_) {
-        bool serialising = unaligned || has(flags, RequestFlags::Serialising);
-        int64_t start = align_down(offset, alignment);
-        tracked.emplace(*node.tracker_, serialising ? RequestTracker::Kind::Serialising : RequestTracker::Kind::Plain,
-                        start, align_up(offset + bytes, alignment) - start);
-        if (!tracked->try_enter())
-            co_await node.tracker_->co_enter(*tracked);
-    }
+    if (!begin_write(node, tracked, offset, bytes, flags))
+        co_await node.tracker_->co_enter(*tracked);
     flags &= ~RequestFlags::Serialising;
     int ret = co_await co_write_pieces(node, offset, bytes, iov, flags);
     tracked.reset();

@@ -99,14 +99,8 @@ Task<int> NodeIo::co_pwrite_zeroes(BlockDriverState& node, int64_t offset, int64
     bool flush_after = takes_fua_away(node, node.supported_.write_zeroes & node.supported_.write, flags);
 
     std::optional<RequestTracker::Request> tracked;
-    if (node.tracks_writes_) {
-        bool serialising = unaligned || has(flags, RequestFlags::Serialising);
-        int64_t start = align_down(offset, alignment);
-        tracked.emplace(*node.tracker_, serialising ? RequestTracker::Kind::Serialising : RequestTracker::Kind::Plain,
-                        start, align_up(offset + bytes, alignment) - start);
-        if (!tracked->try_enter())
-            co_await node.tracker_->co_enter(*tracked);
-    }
+    if (!begin_write(node, tracked, offset, bytes, flags))
+        co_await node.tracker_->co_enter(*tracked);
     if (node.wants_debug_events_)
         co_await node.driver_->co_debug_event(BlkdebugEvent::PwritevZero);
 

@@ -4,8 +4,10 @@
 
 #include "block/block_node.h"
 #include "block/io_vector.h"
+#include "block/request_tracker.h"
 
 #include <algorithm>
+#include <optional>
 
 namespace ashlar {
 
@@ -51,6 +53,9 @@ struct NodeIo {
     static Task<int> co_zero_pieces(BlockDriverState& node, int64_t offset, int64_t bytes, RequestFlags flags);
     static Task<int> co_write_zero_buffers(BlockDriverState& node, int64_t offset, int64_t bytes, RequestFlags flags);
 
+    // Tracks a write if the node asks for it. False: `tracked` has to wait in the node's tracker first.
+    static bool begin_write(BlockDriverState& node, std::optional<RequestTracker::Request>& tracked, int64_t offset,
+                            int64_t bytes, RequestFlags flags);
     static bool may_write_to(const BlockDriverState& node, int64_t end);
     // Which flags of `flags` the node has to see to after the request: Fua if the driver does not.
     static bool takes_fua_away(const BlockDriverState& node, RequestFlags supported, RequestFlags& flags);

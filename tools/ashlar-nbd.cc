@@ -5,10 +5,8 @@
 #include "nbd/server.h"
 #include "nbd/uri.h"
 #include "tools/ashlar_nbd_options.h"
-#include "tools/daemonize.h"
 #include "tools/nbd_list.h"
-#include "tools/pid_file.h"
-#include "tools/prepare_process.h"
+#include "tools/program.h"
 #include "util/co_event.h"
 #include "util/json.h"
 #include "util/keyval.h"
@@ -28,9 +26,9 @@ namespace {
 class NbdProgram {
 public:
     NbdProgram(AioContext& context, const DriverRegistry& drivers, const AshlarNbdOptions& options,
-               std::optional<Daemonizer>& daemonizer)
+               Readiness& readiness)
         : options_(options),
-          daemonizer_(daemonizer),
+          readiness_(readiness),
           signals_({SIGTERM, SIGINT, SIGHUP}),
           graph_(context, drivers),
           objects_(graph_.throttle_groups()),
@@ -165,18 +163,10 @@ private:
     }
 
     Result<void> tell_ready() {
-        if (!options_.pid_file.empty()) {
-            auto file = PidFile::create(options_.pid_file);
-            if (!file)
-                return std::unexpected(std::move(file.error()));
-            pid_file_ = std::move(*file);
-        }
-        if (options_.verbose || (isatty(STDERR_FILENO) && !daemonizer_))
+        if (options_.verbose || readiness_.is_watched())
             for (const SocketAddress& address : server_.addresses())
                 info_report("{}", what_is_served(address));
-        if (daemonizer_)
-            return daemonizer_->detach();
-        return {};
+        return readiness_.announce();
     }
 
     std::string what_is_served(const SocketAddress& address) const {
@@ -194,7 +184,7 @@ private:
     }
 
     const AshlarNbdOptions& options_;
-    std::optional<Daemonizer>& daemonizer_;
+    Readiness& readiness_;
     Signals signals_;  // before there are threads
     BlockGraph graph_;
     UserObjects objects_;
@@ -203,17 +193,12 @@ private:
     BlockDriverState* root_ = nullptr;
     NbdServer server_;
     CoEvent end_;
-    PidFile pid_file_;
 };
 
 Result<void> run(const AshlarNbdOptions& options) {
-    std::optional<Daemonizer> daemonizer;
-    if (options.fork) {
-        auto forked = Daemonizer::fork();
-        if (!forked)
-            return std::unexpected(std::move(forked.error()));
-        daemonizer = std::move(*forked);
-    }
+    auto readiness = Readiness::create(options.fork, options.pid_file);
+    if (!readiness)
+        return std::unexpected(std::move(readiness.error()));
     auto context = AioContext::create();
     if (!context)
         return std::unexpected(std::move(context.error()));
@@ -221,20 +206,12 @@ Result<void> run(const AshlarNbdOptions& options) {
         return sync_wait(**context, co_print_exports(options.address()));
     DriverRegistry drivers;
     register_all_drivers(drivers);
-    NbdProgram program(**context, drivers, options, daemonizer);
+    NbdProgram program(**context, drivers, options, *readiness);
     return sync_wait(**context, program.co_run());
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    prepare_process(argv[0]);
-    auto options = parse_ashlar_nbd_options(argc, argv);
-    if (options && !*options)
-        return 0;
-    Result<void> result = options ? run(**options) : std::unexpected(std::move(options.error()));
-    if (result)
-        return 0;
-    error_report(result.error());
-    return 1;
+    return program_main(argc, argv, parse_ashlar_nbd_options, run);
 }

@@ -4,9 +4,7 @@
 #include "monitor/drive.h"
 #include "nbd/client.h"
 #include "tools/ashlar_options.h"
-#include "tools/daemonize.h"
-#include "tools/pid_file.h"
-#include "tools/prepare_process.h"
+#include "tools/program.h"
 #include "util/json.h"
 #include "util/keyval.h"
 #include "util/report.h"
@@ -26,8 +24,8 @@ namespace {
 class Emulator {
 public:
     Emulator(AioContext& context, const DriverRegistry& drivers, const AshlarOptions& options,
-             std::optional<Daemonizer>& daemonizer)
-        : options_(options), daemonizer_(daemonizer), signals_({SIGTERM, SIGINT, SIGHUP}), daemon_(context, drivers) {
+             Readiness& readiness)
+        : options_(options), readiness_(readiness), signals_({SIGTERM, SIGINT, SIGHUP}), daemon_(context, drivers) {
         daemon_.set_name(options.name);
         daemon_.set_paused(options.paused);
     }
@@ -133,56 +131,35 @@ private:
     }
 
     Result<void> tell_ready() {
-        if (!options_.pid_file.empty()) {
-            auto file = PidFile::create(options_.pid_file);
-            if (!file)
-                return std::unexpected(std::move(file.error()));
-            pid_file_ = std::move(*file);
-        }
-        if (options_.verbose || (isatty(STDERR_FILENO) && !daemonizer_))
+        if (options_.verbose || readiness_.is_watched())
             for (const std::string& line : daemon_.exports().describe(options_.verbose))
                 info_report("{}", line);
-        if (daemonizer_)
-            return daemonizer_->detach();
-        return {};
+        return readiness_.announce();
     }
 
     const AshlarOptions& options_;
-    std::optional<Daemonizer>& daemonizer_;
+    Readiness& readiness_;
     Signals signals_;  // before there are threads
     Daemon daemon_;
     CoEvent connected_;                 // the client that start-up waits for has come, or a signal
     std::vector<std::string> sockets_;  // of QMP, to be removed
-    PidFile pid_file_;
 };
 
 Result<void> run(const AshlarOptions& options) {
-    std::optional<Daemonizer> daemonizer;
-    if (options.daemonize) {
-        auto forked = Daemonizer::fork();
-        if (!forked)
-            return std::unexpected(std::move(forked.error()));
-        daemonizer = std::move(*forked);
-    }
+    auto readiness = Readiness::create(options.daemonize, options.pid_file);
+    if (!readiness)
+        return std::unexpected(std::move(readiness.error()));
     auto context = AioContext::create();
     if (!context)
         return std::unexpected(std::move(context.error()));
     DriverRegistry drivers;
     register_all_drivers(drivers);
-    Emulator emulator(**context, drivers, options, daemonizer);
+    Emulator emulator(**context, drivers, options, *readiness);
     return sync_wait(**context, emulator.co_run());
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    prepare_process(argv[0]);
-    auto options = parse_ashlar_options(argc, argv);
-    if (options && !*options)
-        return 0;
-    Result<void> result = options ? run(**options) : std::unexpected(std::move(options.error()));
-    if (result)
-        return 0;
-    error_report(result.error());
-    return 1;
+    return program_main(argc, argv, parse_ashlar_options, run);
 }

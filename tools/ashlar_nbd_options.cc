@@ -71,7 +71,7 @@ public:
         auto files = line_.parse(argc, argv);
         if (!files)
             return std::unexpected(std::move(files.error()).with_hint("Try `ashlar-nbd --help' for more information."));
-        if (done_)
+        if (line_.has_printed())
             return std::nullopt;
         if (auto checked = check(*files); !checked)
             return std::unexpected(std::move(checked.error()));
@@ -79,16 +79,6 @@ public:
     }
 
 private:
-    // Handlers that print and end the program's work let what follows be parsed all the same.
-    CommandLine::Handler print(std::function<std::string()> text) {
-        return [this, text](std::string_view) -> Result<void> {
-            if (!done_)
-                fmt::print("{}", text());
-            done_ = true;
-            return {};
-        };
-    }
-
     CommandLine::Handler text(std::optional<std::string>& out) {
         return [&out](std::string_view given) -> Result<void> {
             out = given;
@@ -106,9 +96,9 @@ private:
     }
 
     void add_general() {
-        line_.add('h', "help", "", "display this help and exit", print([this] { return line_.help(); }));
+        line_.add('h', "help", "", "display this help and exit", line_.printer([this] { return line_.help(); }));
         line_.add('V', "version", "", "output version information and exit",
-                  print([] { return version_text("ashlar-nbd"); }));
+                  line_.printer([] { return version_text("ashlar-nbd"); }));
         line_.heading("General purpose options");
         line_.add_flag('L', "list", "list exports available from another NBD server", o_.list);
         line_.add(0, "object", "TYPE,id=ID,...", "define an object: an iothread",
@@ -120,7 +110,7 @@ private:
                   [this](std::string_view given) -> Result<void> {
                       if (!is_help_request(given))
                           return trace_configure(given);
-                      return print(trace_help)({});
+                      return line_.printer(trace_help)({});
                   });
         line_.add_flag(0, "fork", "fork off the server process and exit the parent\nonce the server is running",
                        o_.fork);
@@ -274,7 +264,6 @@ private:
 
     CommandLine line_;
     AshlarNbdOptions o_;
-    bool done_ = false;
     bool cache_given_ = false;
     bool for_device_ = false;  // something was set that says how to serve a device
 };

@@ -62,7 +62,7 @@ public:
         auto rest = line_.parse(argc, argv);
         if (!rest)
             return std::unexpected(std::move(rest.error()));
-        if (done_)
+        if (line_.has_printed())
             return std::nullopt;
         if (!rest->empty())
             return std::unexpected(
@@ -74,15 +74,6 @@ public:
     }
 
 private:
-    CommandLine::Handler print(std::function<std::string()> text) {
-        return [this, text](std::string_view) -> Result<void> {
-            if (!done_)
-                fmt::print("{}", text());
-            done_ = true;
-            return {};
-        };
-    }
-
     CommandLine::Handler collect(std::vector<std::string>& list) {
         return [&list](std::string_view given) -> Result<void> {
             list.emplace_back(given);
@@ -92,12 +83,12 @@ private:
 
     void add_standard() {
         line_.heading("Standard options");
-        line_.add('h', "help", "", "display this help and exit", print([this] { return line_.help(); }));
+        line_.add('h', "help", "", "display this help and exit", line_.printer([this] { return line_.help(); }));
         line_.add(0, "version", "", "display version information and exit",
-                  print([] { return version_text("Ashlar emulator"); }));
+                  line_.printer([] { return version_text("Ashlar emulator"); }));
         auto machine = [this](std::string_view given) -> Result<void> {
             if (is_help_request(given))
-                return print([] { return std::string(kMachineHelp); })({});
+                return line_.printer([] { return std::string(kMachineHelp); })({});
             auto options = parse_text<MachineOptions>(given, "type");
             if (!options)
                 return std::unexpected(std::move(options.error()));
@@ -138,7 +129,7 @@ private:
                   "nbd+unix:///EXPORT?socket=PATH, vsock:CID:PORT or fd:N; may be repeated",
                   [this](std::string_view given) -> Result<void> {
                       if (is_help_request(given))
-                          return print(nbd_argument_help)({});
+                          return line_.printer(nbd_argument_help)({});
                       auto argument = parse_nbd_argument(given);
                       if (!argument)
                           return std::unexpected(std::move(argument.error()));
@@ -177,14 +168,14 @@ private:
         line_.add('d', "", "ITEM[,ITEM...]", "enable logging of items (-d help for a list)",
                   [this](std::string_view given) -> Result<void> {
                       if (is_help_request(given))
-                          return print(log_help)({});
+                          return line_.printer(log_help)({});
                       return log_enable(given);
                   });
         line_.add('D', "", "FILE", "write the log to FILE (default stderr)", log_to_file);
         line_.add(0, "trace", "[[enable=]PATTERN][,events=FILE][,file=FILE]",
                   "enable trace events (-trace help for a list)", [this](std::string_view given) -> Result<void> {
                       if (is_help_request(given))
-                          return print(trace_help)({});
+                          return line_.printer(trace_help)({});
                       return trace_configure(given);
                   });
     }
@@ -204,7 +195,6 @@ private:
 
     CommandLine line_;
     AshlarOptions o_;
-    bool done_ = false;
 };
 
 }  // namespace

@@ -47,6 +47,15 @@ std::string CommandLine::left_column(const Option& option) const {
     return text;
 }
 
+CommandLine::Handler CommandLine::printer(std::function<std::string()> text) {
+    return [this, text](std::string_view) -> Result<void> {
+        if (!has_printed_)
+            fmt::print("{}", text());
+        has_printed_ = true;
+        return {};
+    };
+}
+
 std::string CommandLine::help() const {
     constexpr size_t kColumn = 28;
     std::string out = usage_ + "\n";

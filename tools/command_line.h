@@ -33,6 +33,10 @@ public:
     void add_flag(char letter, std::string name, std::string help, bool& flag);
     void add_text(char letter, std::string name, std::string argument, std::string help, std::string& text);
 
+    // For an option that prints and so ends the program's work; the options behind it are parsed all the same.
+    Handler printer(std::function<std::string()> text);
+    bool has_printed() const { return has_printed_; }
+
     void epilogue(std::string text) { epilogue_ = std::move(text); }
     std::string help() const;
 
@@ -58,6 +62,7 @@ private:
     Manner manner_;
     std::vector<Option> options_;
     std::string epilogue_;
+    bool has_printed_ = false;
 };
 
 }  // namespace ashlar
