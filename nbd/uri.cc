@@ -138,6 +138,8 @@ Result<Uri> parse_uri(std::string_view text) {
     if (*socket)
         return fail("{}: the parameter 'socket' needs the scheme nbd+unix", text);
     std::string port_text = std::to_string(port >= 0 ? port : kDefaultPort);
+    if (scheme == "nbd+vsock" && decoded_host->find_first_not_of("0123456789") != std::string::npos)
+        return fail("{}: the host of nbd+vsock is a context identifier, a number", text);
     if (scheme == "nbd+vsock")
         uri.address = VsockAddress{decoded_host->empty() ? std::string(kDefaultCid) : *decoded_host, port_text};
     else

@@ -22,7 +22,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     assert(header->l1_size <= kMaxL1Bytes / 8 && geometry.l1_entries_for(header->size) <= header->l1_size);
     assert(header->backing_file.size() <= kMaxBackingName && header->refcount_order <= 6);
     if (check_layout(*header, 1 << 30)) {
-        assert(header->l1_offset + uint64_t{header->l1_size} * 8 <= 1 << 30);
+        assert(header->l1_size == 0 || header->l1_offset + uint64_t{header->l1_size} * 8 <= 1 << 30);
         assert(header->reftable_offset >= geometry.cluster_size());
     }
     auto again = write_header(*header);

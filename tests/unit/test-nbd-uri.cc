@@ -56,6 +56,8 @@ void test_refusals() {
     refused("nbd://host/%00", "without NUL");
     refused("nbd://host/%ff", "UTF-8");
     refused("nbd://host/%zz", "");
+    refused("nbd+vsock://host/x", "a number");
+    refused("nbd+vsock://65;13=%4003x.", "a number");
     refused("nbd://host:99999/", "");
     refused("nbd://host/x#part", "fragment");
     refused("nbd://host/" + std::string(4097, 'x'), "at most 4096");

@@ -250,7 +250,8 @@ void write_plan(const ImagePlan& plan, const std::string& file) {
 }
 
 void qemu_img_finds_nothing_wrong_with_new_images() {
-    if (!g_find_program_in_path("qemu-img"))
+    g_autofree char* qemu_img = g_find_program_in_path("qemu-img");
+    if (!qemu_img)
         return g_test_skip("qemu-img is not installed");
     char folder[] = "/tmp/ashlar-qcow2-XXXXXX";
     g_assert_nonnull(g_mkdtemp(folder));
