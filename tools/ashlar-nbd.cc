@@ -174,12 +174,13 @@ private:
             fmt::format("{} ({}, {}) at {}", root_->filename(), format_size(static_cast<uint64_t>(root_->length())),
                         options_.flags.read_only ? "read-only" : "writable",
                         nbd::to_string(nbd::Uri{address, options_.export_name}));
-        if (options_.verbose)
+        if (options_.verbose) {
+            unsigned clients = options_.server.max_connections;
             text += fmt::format(", {}, cache={}, {} at once, {}", root_->type().name, enum_name(options_.cache),
-                                options_.server.max_connections == 0
-                                    ? "any number of clients"
-                                    : fmt::format("{} clients", options_.server.max_connections),
+                                clients == 0 ? "any number of clients"
+                                             : fmt::format("{} {}", clients, clients == 1 ? "client" : "clients"),
                                 options_.persistent ? "until a signal" : "until the last client leaves");
+        }
         return text;
     }
 

@@ -39,6 +39,7 @@ public:
     Task<Result<void>> co_run() {
         TaskScope watching;
         watching.spawn(co_watch_signals());
+        watching.spawn(co_watch_shutdown());
         Result<void> result = co_await co_start();
         if (!result)
             daemon_.request_shutdown(ShutdownCause::HostError);
@@ -56,6 +57,11 @@ private:
         int number = co_await signals_.co_next();
         if (number > 0)
             daemon_.request_shutdown(ShutdownCause::HostSignal);
+    }
+
+    // Start-up does not wait any longer for a client when it is to end.
+    Task<void> co_watch_shutdown() {
+        co_await daemon_.co_wait_for_shutdown();
         connected_.set();
     }
 
@@ -141,7 +147,7 @@ private:
     Readiness& readiness_;
     Signals signals_;  // before there are threads
     Daemon daemon_;
-    CoEvent connected_;                 // the client that start-up waits for has come, or a signal
+    CoEvent connected_;                 // the client that start-up waits for has come, or it is to end
     std::vector<std::string> sockets_;  // of QMP, to be removed
 };
 

@@ -69,8 +69,11 @@ public:
 
     Result<std::optional<AshlarNbdOptions>> parse(int argc, char** argv) {
         auto files = line_.parse(argc, argv);
-        if (!files)
-            return std::unexpected(std::move(files.error()).with_hint("Try `ashlar-nbd --help' for more information."));
+        if (!files) {
+            if (files.error().hint.empty())
+                files.error().hint = "Try `ashlar-nbd --help' for more information.";
+            return std::unexpected(std::move(files.error()));
+        }
         if (line_.has_printed())
             return std::nullopt;
         if (auto checked = check(*files); !checked)
