@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cerrno>
 
 namespace ashlar {
 
@@ -15,6 +16,7 @@ BlockBackend::BlockBackend(BlockGraph& graph, std::string name, ChildPerm perms)
       graph_(graph),
       name_(std::move(name)),
       perms_(perms) {
+    refresh_facts();
     graph_.all_backends_.push_back(this);
 }
 
@@ -30,19 +32,20 @@ std::string BlockBackend::description() const {
 Task<Result<void>> BlockBackend::co_attach(BlockDriverState& node) {
     assert(!root_);
     co_await gate_.close();
-    auto edge = std::make_unique<BdrvChild>(*this, "root", ChildRole::Filtered | ChildRole::Primary);
+    root_ = std::make_unique<BdrvChild>(*this, "root", ChildRole::Filtered | ChildRole::Primary);
     Result<void> done;
     {
         GraphTransaction transaction;
-        transaction.attach(*edge, node);
-        transaction.set_edge_perms(*edge, perms_);
+        transaction.attach(*root_, node);
+        transaction.set_edge_perms(*root_, perms_);
         done = transaction.commit();
     }
     if (done) {
         graph_.ref(node);
-        root_ = std::move(edge);
-        limits_ = node.merged_limits();
-        graph_.update_drained();
+        refresh_facts();
+        announced_length_ = length();
+    } else {
+        root_.reset();
     }
     gate_.open();
     co_return done;
@@ -67,6 +70,7 @@ Task<Result<void>> BlockBackend::co_detach() {
         }
     }
     root_.reset();
+    refresh_facts();
     drained.end();
     if (auto closed = co_await graph_.co_unref(node); !closed && result)
         result = std::move(closed);
@@ -82,32 +86,58 @@ Result<void> BlockBackend::set_perms(ChildPerm perms) {
     return done;
 }
 
+BlockBackend::Facts BlockBackend::facts() const {
+    std::lock_guard guard(facts_lock_);
+    return facts_;
+}
+
+void BlockBackend::refresh_facts() {
+    Facts now{.length = -ENOMEDIUM, .read_only = true};
+    if (BlockDriverState* node = root()) {
+        const BlockDriver& driver = node->driver();
+        now = {.length = node->length(),
+               .limits = node->merged_limits(),
+               .read_only = node->is_read_only(),
+               .may_have_holes = node->cow_child() || driver.may_have_holes(),
+               .is_rotational = driver.is_rotational(),
+               .supports_fast_zero = driver.supports_fast_zero(),
+               .can_multi_conn = driver.can_multi_conn()};
+    }
+    std::lock_guard guard(facts_lock_);
+    facts_ = now;
+}
+
+void BlockBackend::note_length() {
+    std::lock_guard guard(facts_lock_);
+    facts_.length = root_->length();
+}
+
 int64_t BlockBackend::length() const {
-    return root_ ? root_->length() : -ENOMEDIUM;
+    return facts().length;
 }
 
 bool BlockBackend::is_read_only() const {
-    return !root_ || root_->node().is_read_only();
+    return facts().read_only;
 }
 
-const BlockLimits& BlockBackend::limits() const {
-    return limits_;
+BlockLimits BlockBackend::limits() const {
+    return facts().limits;
 }
 
 bool BlockBackend::may_have_holes() const {
-    return root_ && (root_->node().cow_child() || root_->node().driver().may_have_holes());
+    return facts().may_have_holes;
 }
 
 bool BlockBackend::is_rotational() const {
-    return root_ && root_->node().driver().is_rotational();
+    return facts().is_rotational;
 }
 
 bool BlockBackend::supports_fast_zero() const {
-    return root_ && root_->node().driver().supports_fast_zero();
+    return facts().supports_fast_zero;
 }
 
 bool BlockBackend::can_multi_conn() const {
-    return root_ && root_->node().driver().can_multi_conn();
+    return facts().can_multi_conn;
 }
 
 }  // namespace ashlar

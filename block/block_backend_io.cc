@@ -127,6 +127,8 @@ struct BackendIo {
         if (!backend.write_cache_)
             flags |= RequestFlags::Fua;
         int ret = co_await backend.root_->co_pwritev(offset, bytes, iov, flags);
+        if (backend.allow_beyond_end_)
+            backend.note_length();
         account(backend, Type::Write, bytes, start, ret);
         if (ret >= 0)
             backend.accounting_->wrote_until(offset + bytes);
@@ -146,6 +148,8 @@ struct BackendIo {
         if (!backend.write_cache_)
             flags |= RequestFlags::Fua;
         int ret = co_await backend.root_->co_pwrite_zeroes(offset, bytes, flags);
+        if (backend.allow_beyond_end_)
+            backend.note_length();
         account(backend, Type::Write, bytes, start, ret);
         if (ret >= 0)
             backend.accounting_->wrote_until(offset + bytes);
@@ -183,7 +187,9 @@ struct BackendIo {
         Gate::Pass pass = co_await backend.gate_.enter();
         if (!backend.root_)
             co_return -ENOMEDIUM;
-        co_return co_await backend.root_->co_truncate(size, exact, prealloc, flags);
+        int ret = co_await backend.root_->co_truncate(size, exact, prealloc, flags);
+        backend.note_length();
+        co_return ret;
     }
 
     // Neighbours of the same kind are one answer; so many at most, because each may cost a system call.

@@ -218,12 +218,18 @@ void BlockGraph::announce_resize(BlockDriverState& node) {
 }
 
 Task<void> BlockGraph::co_announce_resize(std::string node_name) {
-    BlockDriverState* node = find_node(node_name);
-    if (!node)
-        co_return;
-    for (BlockBackend* backend : backends_above(*node))
-        if (backend->resize_hook_)
-            backend->resize_hook_();
+    if (BlockDriverState* node = find_node(node_name))
+        look_anew(*node);
+    co_return;
+}
+
+void BlockGraph::look_anew(BlockDriverState& node) {
+    for (BlockBackend* backend : backends_above(node)) {
+        backend->refresh_facts();
+        if (int64_t length = backend->length(); std::exchange(backend->announced_length_, length) != length)
+            if (backend->resize_hook_)
+                backend->resize_hook_();
+    }
 }
 
 std::vector<BlockBackend*> BlockGraph::backends_above(const BlockDriverState& node) const {

@@ -140,7 +140,6 @@ Task<Result<BlockDriverState*>> BlockGraph::co_open_probed(OpenSpec spec) {
         co_return fail("A block device must be specified for \"file\"");
 
     // As a node of its own, which the format then refers to by name.
-    NodeOptions known;
     Json rest = spec.options;
     auto options = NodeOptions::options().take(rest, spec.typing);
     if (!options)
@@ -259,8 +258,7 @@ Task<Result<BdrvChild*>> OpenContext::co_open_child(std::string name, BlockdevRe
         graph_.ref(*child);
     } else {
         // A filter over a protocol that is one itself (blkdebug:...) shows what is in the file, not in an image in it.
-        const bool image =
-            (has(role, ChildRole::Filtered) && !node_.type().is_protocol) || has(role, ChildRole::Cow);
+        const bool image = (has(role, ChildRole::Filtered) && !node_.type().is_protocol) || has(role, ChildRole::Cow);
         auto opened = co_await graph_.co_open_spec({.options = reference.definition(),
                                                     .typing = typing_,
                                                     .base = inherited_flags(flags_, role),

@@ -42,15 +42,15 @@ bool reaches(const BlockDriverState& from, const BlockDriverState& to) {
 
 // What `options`, complete and with the node's name, ask of the node.
 Result<void> BlockGraph::queue_reopen(Reopening& reopening, Json options, Typing typing) {
-    const Json* name = json_find(options, "node-name");
-    const std::string* text = name ? json_string(*name) : nullptr;
-    if (!text)
+    const Json* given = json_find(options, "node-name");
+    if (!given || !json_string(*given))
         return fail("node-name not specified");
-    BlockDriverState* node = find_node(*text);
+    const std::string name = *json_string(*given);
+    BlockDriverState* node = find_node(name);
     if (!node)
-        return fail("Failed to find node with node-name='{}'", *text);
+        return fail("Failed to find node with node-name='{}'", name);
     if (reopening.find(*node))
-        return fail("Node '{}' is to be reopened twice", *text);
+        return fail("Node '{}' is to be reopened twice", name);
     auto taken = NodeOptions::options().take(options, typing);
     if (!taken)
         return std::unexpected(std::move(taken.error()));
@@ -62,7 +62,7 @@ Result<void> BlockGraph::queue_reopen(Reopening& reopening, Json options, Typing
         node->inherits_from_ ? inherited_flags(node->inherits_from_->flags_, node->inherits_as_) : node->base_flags_;
     auto flags = resolve_flags(*taken, base);
     if (!flags)
-        return std::unexpected(std::move(flags.error()).prefixed(fmt::format("node '{}'", *text)));
+        return std::unexpected(std::move(flags.error()).prefixed(fmt::format("node '{}'", name)));
 
     std::unique_ptr<ReopenContext> context(new ReopenContext(*node, *flags));
     context->old_flags_ = node->flags_;
@@ -79,7 +79,7 @@ Result<void> BlockGraph::queue_reopen(Reopening& reopening, Json options, Typing
         if (!reference)
             return std::unexpected(Error{
                 .message =
-                    fmt::format("Cannot change the options of child '{}' together with node '{}'", edge->name(), *text),
+                    fmt::format("Cannot change the options of child '{}' together with node '{}'", edge->name(), name),
                 .hint = fmt::format("Reopen node '{}' by its own name, and name it here.", edge->node().node_name())});
         auto found = find_device_or_node(*reference);
         if (!found)
@@ -87,7 +87,7 @@ Result<void> BlockGraph::queue_reopen(Reopening& reopening, Json options, Typing
         if (*found == &edge->node())
             continue;
         if (reaches(**found, *node))
-            return fail("Making '{}' a {} child of '{}' would create a cycle", *reference, edge->name(), *text);
+            return fail("Making '{}' a {} child of '{}' would create a cycle", *reference, edge->name(), name);
         context->replacements_.push_back({edge.get(), &edge->node(), *found});
     }
     context->options_ = JsonBox(std::move(options));
@@ -192,9 +192,8 @@ Task<Result<void>> BlockGraph::co_reopen_drained(Reopening& reopening, std::vect
         if (node->driver_ && std::any_of(reopening.queue.begin(), reopening.queue.end(),
                                          [&](const auto& c) { return reaches(*node, c->node_); }))
             node->refresh_limits();
-    for (BlockBackend* backend : all_backends_)
-        if (backend->root())
-            backend->limits_ = backend->root()->merged_limits();
+    for (const auto& context : reopening.queue)
+        look_anew(context->node_);
     // What depends on the commit of the drivers.
     GraphTransaction afterwards;
     for (const auto& context : reopening.queue)

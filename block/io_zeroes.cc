@@ -139,8 +139,7 @@ Task<int> NodeIo::co_pdiscard(BlockDriverState& node, int64_t offset, int64_t by
         if (!tracked->try_enter())
             co_await node.tracker_->co_enter(*tracked);
     }
-    const int64_t most = limits.max_pdiscard >= alignment ? limits.max_pdiscard / alignment * alignment
-                                                          : (limits.max_pdiscard ? alignment : kMaxLength);
+    const int64_t most = limits.max_pdiscard ? limits.max_pdiscard / alignment * alignment : kMaxLength;
     while (at < end) {
         int64_t n = std::min(end - at, most);
         int ret = co_await node.driver_->co_pdiscard(at, n);

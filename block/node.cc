@@ -55,9 +55,13 @@ void BlockDriverState::refresh_limits() {
     max_read_ = max_write_ = whole_blocks(limits_.max_transfer, INT32_MAX);
     limits_.max_pwrite_zeroes = whole_blocks(limits_.max_pwrite_zeroes, 0);
     limits_.max_pdiscard = whole_blocks(limits_.max_pdiscard, 0);
-    for (uint32_t* best : {&limits_.pwrite_zeroes_alignment, &limits_.pdiscard_alignment})
-        if (*best % alignment != 0)
-            *best = (*best / alignment + 1) * alignment;
+    // A piece that is best would have to be whole blocks, and be allowed.
+    auto best = [&](uint32_t wanted, int64_t most) -> uint32_t {
+        wanted = (wanted + alignment - 1) / alignment * alignment;
+        return most && wanted > most ? alignment : wanted;
+    };
+    limits_.pwrite_zeroes_alignment = best(limits_.pwrite_zeroes_alignment, limits_.max_pwrite_zeroes);
+    limits_.pdiscard_alignment = best(limits_.pdiscard_alignment, limits_.max_pdiscard);
 
     supported_ = driver_->supported_flags();
     if (flags_.no_flush) {

@@ -26,10 +26,8 @@ Task<void> RequestTracker::co_enter(Request& request) {
         (last_ ? last_->next_ : first_) = &request;
         last_ = &request;
         request.state_ = Request::State::InList;
-        if (request.kind_ == Kind::Serialising) {
-            ++serialising_;
+        if (request.kind_ == Kind::Serialising)
             plain_.close_begin();
-        }
     }
     // Who is in the gate entered before this request, or before the one that closed it: none of them waits for us.
     if (request.kind_ == Kind::Serialising)
@@ -56,10 +54,8 @@ void RequestTracker::leave(Request& request) {
                 r->waiter_ = nullptr;
             }
         }
-        if (request.kind_ == Kind::Serialising) {
-            --serialising_;
+        if (request.kind_ == Kind::Serialising)
             plain_.open();
-        }
     }
     woken.wake_all();
 }

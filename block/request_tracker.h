@@ -20,7 +20,6 @@ public:
     class Request;
 
     [[nodiscard]] Task<void> co_enter(Request& request);
-    unsigned serialising() const { return serialising_; }  // stale as soon as it is read
 
 private:
     struct OverlapAwaiter;
@@ -31,7 +30,6 @@ private:
     mutable std::mutex lock_;
     Request* first_ = nullptr;  // in order of arrival
     Request* last_ = nullptr;
-    unsigned serialising_ = 0;
 };
 
 // In the frame of the request's coroutine; leaves when it is destroyed.

@@ -68,8 +68,8 @@ public:
     Task<int> co_pwrite_zeroes(int64_t offset, int64_t bytes, RequestFlags flags) override {
         if (outside(offset, bytes))
             return co_refuse(-ENOSPC);
-        if (guards_header(offset) && bytes < static_cast<int64_t>(DriverType::kProbeSize))
-            return co_refuse(-ENOTSUP);  // as a write of buffers it is looked at
+        if (guards_header(offset))
+            return co_pwrite_zeroes_with_care(offset, bytes, flags);
         return file_.co_pwrite_zeroes(offset + window_.offset, bytes, flags);
     }
     Task<int> co_pdiscard(int64_t offset, int64_t bytes) override {
@@ -138,23 +138,39 @@ private:
     }
 
     // The first sector as the write would leave it must not look like another format's: the next to open the image,
-    // guessing its format, would believe what a guest wrote. One such write at a time, so that none adds to another.
+    // guessing its format, would believe what a guest wrote. `data`: null for zeroes. Called, and the write made, with
+    // the lock held, so that no other adds to it.
+    Task<int> co_check_header(int64_t offset, int64_t bytes, const IoVector* data) {
+        std::array<std::byte, DriverType::kProbeSize> head{};
+        const auto size = static_cast<int64_t>(head.size());
+        const int64_t n = std::min(bytes, size - offset);
+        if (n < size)
+            if (int ret = co_await file_.co_pread(window_.offset, size, head.data()); ret < 0)
+                co_return ret;
+        if (data)
+            iov_copy_out(*data, 0, head.data() + offset, n);
+        else
+            std::fill_n(head.begin() + offset, n, std::byte{0});
+        co_return node().graph().registry().looks_like_format(head) ? -EPERM : 0;
+    }
+
     Task<int> co_pwritev_with_care(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) {
         std::optional<CoMutex::Guard> guard;
         if (guards_header(offset)) {
             guard.emplace(co_await header_lock_.co_lock());
-            std::array<std::byte, DriverType::kProbeSize> head{};
-            const auto size = static_cast<int64_t>(head.size());
-            if (offset > 0 || bytes < size)
-                if (int ret = co_await file_.co_pread(window_.offset, size, head.data()); ret < 0)
-                    co_return ret;
-            iov_copy_out(iov, 0, head.data() + offset, std::min(bytes, size - offset));
-            if (node().graph().registry().looks_like_format(head))
-                co_return -EPERM;
+            if (int ret = co_await co_check_header(offset, bytes, &iov); ret < 0)
+                co_return ret;
         }
         if (file_.wants_debug_events())
             co_await file_.co_debug_event(BlkdebugEvent::WriteAio);
         co_return co_await file_.co_pwritev(offset + window_.offset, bytes, iov, flags);
+    }
+
+    Task<int> co_pwrite_zeroes_with_care(int64_t offset, int64_t bytes, RequestFlags flags) {
+        CoMutex::Guard guard = co_await header_lock_.co_lock();
+        if (int ret = co_await co_check_header(offset, bytes, nullptr); ret < 0)
+            co_return ret;
+        co_return co_await file_.co_pwrite_zeroes(offset + window_.offset, bytes, flags);
     }
 
     BdrvChild& file_;

@@ -20,6 +20,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 
 namespace ashlar {
@@ -80,14 +81,15 @@ public:
     [[nodiscard]] int flush();
     [[nodiscard]] int truncate(int64_t size, bool exact, PreallocMode prealloc);
 
-    // --- what is there ---
-    int64_t length() const;  // bytes, as of now; negative errno without a medium
+    // --- what is there: any context; as of the last change that was announced to this backend, or made by it ---
+    int64_t length() const;  // bytes; negative errno without a medium
     bool is_read_only() const;
-    const BlockLimits& limits() const;  // the root's, merged with what is below
-    bool may_have_holes() const;        // false: co_block_status_above always says Data
-    bool is_rotational() const;         // the storage below says that it is a spinning disk
-    bool supports_fast_zero() const;    // co_pwrite_zeroes with NoFallback has a chance
-    bool can_multi_conn() const;        // a flush by one connection covers writes by all
+    BlockLimits limits() const;       // the root's, merged with what is below
+    bool may_have_holes() const;      // false: co_block_status_above always says Data
+    bool is_rotational() const;       // the storage below says that it is a spinning disk
+    bool supports_fast_zero() const;  // co_pwrite_zeroes with NoFallback has a chance
+    bool can_multi_conn() const;      // a flush by one connection covers writes by all
+    // --- main context ---
     BlockDriverState* root() const { return root_ && root_->is_attached() ? &root_->node() : nullptr; }
     const std::string& name() const { return name_; }  // "" when it is not the monitor's
     BlockGraph& graph() const { return graph_; }
@@ -115,8 +117,20 @@ private:
     BlockGraph& graph_;
     std::string name_;
     ChildPerm perms_;
-    BlockLimits limits_;
     std::function<void()> resize_hook_;
+    int64_t announced_length_ = 0;
+
+    // What others may ask for while the graph is being changed.
+    struct Facts {
+        int64_t length;
+        BlockLimits limits;
+        bool read_only, may_have_holes, is_rotational, supports_fast_zero, can_multi_conn;
+    };
+    Facts facts() const;
+    void refresh_facts();  // main context
+    void note_length();    // inside a request
+    mutable std::mutex facts_lock_;
+    Facts facts_;
 };
 
 }  // namespace ashlar

@@ -85,6 +85,7 @@ private:
     [[nodiscard]] Task<Result<void>> co_close(BlockDriverState& node, bool flush);
     std::vector<BlockBackend*> backends_above(const BlockDriverState& node) const;
     void announce_resize(BlockDriverState& node);  // any context
+    void look_anew(BlockDriverState& node);        // the backends above it
     [[nodiscard]] Task<void> co_announce_resize(std::string node_name);
     // graph_open.cc
     [[nodiscard]] Task<Result<BlockDriverState*>> co_open_spec(OpenSpec spec);

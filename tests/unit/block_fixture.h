@@ -3,6 +3,7 @@
 
 #include "block/block_graph.h"
 #include "tests/unit/assert_text.h"
+#include "tests/unit/mock_driver.h"
 #include "util/json.h"
 #include "util/sync_wait.h"
 
@@ -24,6 +25,7 @@ struct BlockFixture {
         g_assert_true(made.has_value());
         context = std::move(*made);
         register_all_drivers(registry);
+        registry.add(kMockDriver);
         graph = std::make_unique<BlockGraph>(*context, registry);
     }
     ~BlockFixture() {

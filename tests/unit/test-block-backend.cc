@@ -123,6 +123,27 @@ void requests_are_counted() {
     f.detach(backend);
 }
 
+void failures_are_told() {
+    BlockFixture f;
+    BlockDriverState& node = f.add("{'driver': 'mock', 'node-name': 'disk'}");
+    std::vector<std::pair<bool, int>> errors;
+    auto backend = std::make_unique<BlockBackend>(*f.graph, "", BlockFixture::kReadWrite);
+    backend->set_error_hook([&](bool is_write, int error) { errors.emplace_back(is_write, error); });
+    BlockFixture::check(f.run(backend->co_attach(node)));
+    char data[512] = {};
+    g_assert_cmpint(backend->pread(-1, 512, data), ==, -EIO);  // refused: not an error of the disk
+    MockDriver::of(node).fail_with = -EBADMSG;
+    g_assert_cmpint(backend->pread(0, 512, data), ==, -EBADMSG);
+    MockDriver::of(node).fail_with = -ENOSPC;
+    g_assert_cmpint(backend->pwrite(0, 512, data), ==, -ENOSPC);
+    MockDriver::of(node).fail_with = 0;
+    g_assert_cmpuint(errors.size(), ==, 2);
+    g_assert_true(errors[0] == std::pair(false, -EBADMSG));
+    g_assert_true(errors[1] == std::pair(true, -ENOSPC));
+    f.detach(backend);
+    g_assert_cmpuint(errors.size(), ==, 2);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -135,5 +156,6 @@ int main(int argc, char** argv) {
     g_test_add_func("/block-backend/null-aio-completions-come-after-the-call",
                     completions_come_after_the_call_null_aio);
     g_test_add_func("/block-backend/requests-are-counted", requests_are_counted);
+    g_test_add_func("/block-backend/failures-are-told", failures_are_told);
     return g_test_run();
 }

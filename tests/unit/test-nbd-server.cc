@@ -470,9 +470,15 @@ void test_exports_that_cannot_be() {
     auto second = f.run(NbdExport::co_create({.name = "disk"}, *f.graph, *f.node));
     assert_str(f.server->add_export(*second).error().message, "NBD server already has export named 'disk'");
     f.check(f.run((*second)->co_close()));
+}
+
+void test_rotational() {
+    NbdFixture f;
     f.disk.rotational = true;
+    f.add_export({.name = "spinning"});
     NbdPeer peer(*f.server);
-    g_assert_true(peer.go("disk").flags & kRotational);
+    g_assert_true(peer.go("spinning").flags & kRotational);
+    g_assert_false(NbdPeer(*f.server).go("disk").flags & kRotational);  // as it was when the export was made
 }
 
 // --- many ---
@@ -553,6 +559,7 @@ int main(int argc, char** argv) {
     g_test_add_func("/nbd/server/a-removed-export-ends-its-connections-only", test_remove_export);
     g_test_add_func("/nbd/server/clients-that-were-served-are-missed", test_client_gone);
     g_test_add_func("/nbd/server/exports-that-cannot-be", test_exports_that_cannot_be);
+    g_test_add_func("/nbd/server/rotational-disks-say-so", test_rotational);
     g_test_add_func("/nbd/server/connections-spread-over-iothreads", test_io_threads);
     g_test_add_func("/nbd/server/connections-beyond-the-cap-wait", test_connection_cap);
     return g_test_run();
