@@ -30,7 +30,7 @@ public:
     bool equals(const std::byte* expected, size_t n) const {
         Bytes got(n);
         iov_copy_out(iov(), 0, got.data(), static_cast<int64_t>(n));
-        return memcmp(got.data(), expected, n) == 0;
+        return std::equal(got.begin(), got.end(), expected);
     }
 
 private:
