@@ -13,6 +13,10 @@ public:
         Waiter* following = nullptr;
     };
 
+    WaitList() = default;
+    WaitList(const WaitList&) = delete;
+    WaitList& operator=(const WaitList&) = delete;
+
     bool empty() const { return !head_; }
     Waiter& front() const { return *head_; }
     void push(Waiter& waiter) {
