@@ -1,6 +1,5 @@
 // ashlar-nbd: serves one disk image over NBD; the counterpart of qemu-nbd.
 #include "block/block_graph.h"
-#include "block/image_options.h"
 #include "monitor/user_objects.h"
 #include "nbd/server.h"
 #include "nbd/uri.h"
@@ -9,7 +8,6 @@
 #include "tools/program.h"
 #include "util/co_event.h"
 #include "util/json.h"
-#include "util/keyval.h"
 #include "util/report.h"
 #include "util/signals.h"
 #include "util/size.h"
@@ -61,8 +59,8 @@ private:
         NbdExportOptions exported{
             .name = options_.export_name,
             .description = options_.description,
-            .writable = !options_.flags.read_only,
-            .writethrough = !is_writeback(options_.cache),
+            .writable = !options_.image.flags.read_only,
+            .writethrough = !is_writeback(options_.image.cache),
             .allocation_depth = options_.allocation_depth,
             .contexts = std::move(*contexts),
         };
@@ -118,24 +116,7 @@ private:
     }
 
     Task<Result<void>> co_open() {
-        Json options = Json::object();
-        Typing typing = Typing::Lenient;
-        if (options_.image_opts) {
-            auto keyval = parse_keyval(options_.file);
-            if (!keyval)
-                co_return std::unexpected(std::move(keyval.error()).prefixed(options_.file));
-            options = std::move(keyval->options);
-            typing = keyval->typing;
-        } else {
-            Json below = Json::object();
-            if (!options_.aio.empty())
-                below["aio"] = options_.aio;
-            auto made = image_options(graph_.registry(), options_.file, options_.format, below);
-            if (!made)
-                co_return std::unexpected(std::move(made.error()));
-            options = std::move(*made);
-        }
-        auto opened = co_await graph_.co_open(std::move(options), typing, options_.flags);
+        auto opened = co_await co_open_node(graph_, options_.file, options_.image);
         if (!opened)
             co_return std::unexpected(std::move(opened.error()));
         root_ = *opened;
@@ -143,7 +124,7 @@ private:
             co_return Result<void>();
 
         Json part = {{"driver", "raw"}, {"offset", options_.offset}, {"file", root_->node_name()}};
-        auto offset = co_await graph_.co_open(std::move(part), Typing::Strict, options_.flags);
+        auto offset = co_await graph_.co_open(std::move(part), Typing::Strict, options_.image.node_flags());
         if (!offset)
             co_return std::unexpected(std::move(offset.error()));
         BlockDriverState* whole = std::exchange(root_, *offset);
@@ -172,11 +153,11 @@ private:
     std::string what_is_served(const SocketAddress& address) const {
         std::string text =
             fmt::format("{} ({}, {}) at {}", root_->filename(), format_size(static_cast<uint64_t>(root_->length())),
-                        options_.flags.read_only ? "read-only" : "writable",
+                        options_.image.flags.read_only ? "read-only" : "writable",
                         nbd::to_string(nbd::Uri{address, options_.export_name}));
         if (options_.verbose) {
             unsigned clients = options_.server.max_connections;
-            text += fmt::format(", {}, cache={}, {} at once, {}", root_->type().name, enum_name(options_.cache),
+            text += fmt::format(", {}, cache={}, {} at once, {}", root_->type().name, enum_name(options_.image.cache),
                                 clients == 0 ? "any number of clients"
                                              : fmt::format("{} {}", clients, clients == 1 ? "client" : "clients"),
                                 options_.persistent ? "until a signal" : "until the last client leaves");

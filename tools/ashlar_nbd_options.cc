@@ -2,14 +2,9 @@
 
 #include "monitor/version.h"
 #include "tools/command_line.h"
-#include "util/keyval.h"
-#include "util/similar.h"
 #include "util/size.h"
-#include "util/trace.h"
 
 #include <unistd.h>
-
-#include <algorithm>
 
 namespace ashlar {
 
@@ -21,19 +16,6 @@ constexpr std::string_view kUsage =
     "Serves a disk image to clients of the Network Block Device protocol.";
 
 constexpr std::string_view kDefaultPort = "10809";
-
-template <NamedEnum E>
-Result<void> take_enum(E& out, std::string_view text, std::string_view what) {
-    auto value = parse_enum<E>(text);
-    if (!value) {
-        std::vector<std::string_view> names;
-        for (const auto& entry : enum_names(E{}))
-            names.push_back(entry.name);
-        return fail("Invalid {} mode '{}'{}", what, text, did_you_mean(text, names));
-    }
-    out = *value;
-    return {};
-}
 
 Result<void> take_number(unsigned& out, std::string_view text, std::string_view what) {
     auto number = parse_uint64(text);
@@ -89,11 +71,6 @@ private:
         };
     }
 
-    template <NamedEnum E>
-    CommandLine::Handler mode(E& out, std::string what) {
-        return [&out, what](std::string_view given) { return take_enum(out, given, what); };
-    }
-
     CommandLine::Handler number(unsigned& out, std::string what) {
         return [&out, what](std::string_view given) { return take_number(out, given, what); };
     }
@@ -104,17 +81,8 @@ private:
                   line_.printer([] { return version_text("ashlar-nbd"); }));
         line_.heading("General purpose options");
         line_.add_flag('L', "list", "list exports available from another NBD server", o_.list);
-        line_.add(0, "object", "TYPE,id=ID,...", "define an object: an iothread",
-                  [this](std::string_view given) -> Result<void> {
-                      o_.objects.emplace_back(given);
-                      return {};
-                  });
-        line_.add('T', "trace", "[enable=]PATTERN[,events=FILE][,file=FILE]", "enable trace events; `help' lists them",
-                  [this](std::string_view given) -> Result<void> {
-                      if (!is_help_request(given))
-                          return trace_configure(given);
-                      return line_.printer(trace_help)({});
-                  });
+        line_.add_list(0, "object", "TYPE,id=ID,...", "define an object: an iothread", o_.objects);
+        line_.add_trace('T');
         line_.add_flag(0, "fork", "fork off the server process and exit the parent\nonce the server is running",
                        o_.fork);
         line_.add_text(0, "pid-file", "PATH", "store the server's process ID in the given file", o_.pid_file);
@@ -152,11 +120,8 @@ private:
                   });
         line_.add(0, "iothreads", "NUM", "spread the connections over NUM threads",
                   number(o_.anonymous_iothreads, "number of threads"));
-        line_.add(0, "iothread", "ID", "serve connections in this thread, an --object; may be\nrepeated",
-                  [this](std::string_view given) -> Result<void> {
-                      o_.iothreads.emplace_back(given);
-                      return {};
-                  });
+        line_.add_list(0, "iothread", "ID", "serve connections in this thread, an --object; may be\nrepeated",
+                       o_.iothreads);
     }
 
     CommandLine::Handler mark_export(std::string& out) {
@@ -185,26 +150,20 @@ private:
 
     void add_block() {
         line_.heading("Block device options");
-        line_.add('f', "format", "FORMAT", "set image format (raw, ...)", mark_export(o_.format));
-        line_.add_flag('r', "read-only", "export read-only", o_.flags.read_only);
+        o_.image.add_to(line_, "fr");
         line_.add('n', "nocache", "", "disable host cache", [this](std::string_view) { return set_cache("none"); });
         line_.add(0, "cache", "MODE",
                   "set cache mode used to access the disk image, the\nvalid options are: 'none', 'writeback' "
                   "(default),\n'writethrough', 'directsync' and 'unsafe'",
                   [this](std::string_view given) { return set_cache(given); });
         line_.add(0, "aio", "MODE", "set AIO mode (native, io_uring or threads; default:\nio_uring if there)",
-                  [this](std::string_view given) -> Result<void> {
-                      constexpr std::string_view kModes[] = {"io_uring", "native", "threads"};
-                      if (std::find(std::begin(kModes), std::end(kModes), given) == std::end(kModes))
-                          return fail("Invalid aio mode '{}'{}", given, did_you_mean(given, kModes));
-                      o_.aio = given;
-                      for_device_ = true;
-                      return {};
-                  });
-        line_.add(0, "discard", "MODE", "set discard mode (ignore, unmap)", mode(o_.flags.discard, "discard"));
+                  [this](std::string_view given) { return o_.image.set_aio(given, "Invalid aio mode '{}'"); });
+        line_.add(0, "discard", "MODE", "set discard mode (ignore, unmap)",
+                  [this](std::string_view given) { return o_.image.set_discard(given, "Invalid discard mode '{}'"); });
         line_.add(0, "detect-zeroes", "MODE", "set detect-zeroes mode (off, on, unmap)",
-                  mode(o_.flags.detect_zeroes, "detect-zeroes"));
-        line_.add_flag(0, "image-opts", "treat FILE as a full set of image options", o_.image_opts);
+                  [this](std::string_view given) {
+                      return take_enum(o_.image.flags.detect_zeroes, given, "Invalid detect-zeroes mode '{}'");
+                  });
     }
 
     void add_refused() {
@@ -231,11 +190,7 @@ private:
         if (cache_given_)
             return fail("-n and --cache can only be specified once");
         cache_given_ = true;
-        if (auto done = take_enum(o_.cache, name, "cache"); !done)
-            return done;
-        o_.flags.direct = is_direct(o_.cache);
-        o_.flags.no_flush = is_no_flush(o_.cache);
-        return {};
+        return o_.image.set_cache(name, "Invalid cache mode '{}'");
     }
 
     Result<void> check(const std::vector<std::string>& files) {
@@ -248,7 +203,7 @@ private:
                 return fail("List mode is incompatible with forking");
             if (!o_.pid_file.empty())
                 return fail("List mode is incompatible with a pid file");
-            if (for_device_ || cache_given_ || o_.flags != NodeFlags{} || o_.image_opts || o_.persistent)
+            if (for_device_ || cache_given_ || o_.image != ImageArguments{} || o_.persistent)
                 return fail("List mode is incompatible with per-device settings");
         } else if (files.size() != 1) {
             return std::unexpected(
@@ -256,9 +211,9 @@ private:
         } else {
             o_.file = files[0];
         }
-        if (o_.image_opts && !o_.format.empty())
-            return fail("--image-opts and -f are mutually exclusive");
-        if (o_.flags.detect_zeroes == DetectZeroes::Unmap && o_.flags.discard != Discard::Unmap)
+        if (auto checked = o_.image.check(); !checked)
+            return checked;
+        if (o_.image.flags.detect_zeroes == DetectZeroes::Unmap && o_.image.flags.discard != Discard::Unmap)
             return fail("setting detect-zeroes to unmap is not allowed without setting discard operation to unmap");
         if (o_.server.max_requests == 0)
             return fail("--max-requests: 0 is none at all");

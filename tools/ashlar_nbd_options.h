@@ -1,9 +1,8 @@
 // The command line of ashlar-nbd: qemu-nbd's for a server, and a few options of our own.
 #pragma once
 
-#include "block/cache_mode.h"
-#include "block/node_flags.h"
 #include "nbd/server.h"
+#include "tools/image_arguments.h"
 #include "util/error.h"
 #include "util/socket_address.h"
 
@@ -14,12 +13,8 @@
 namespace ashlar {
 
 struct AshlarNbdOptions {
-    std::string file;  // a name, or options with `image_opts`
-    bool image_opts = false;
-    std::string format;  // empty: probed
-    NodeFlags flags;
-    CacheMode cache = CacheMode::Writeback;
-    std::string aio;  // empty: the driver's default
+    std::string file;
+    ImageArguments image;
     uint64_t offset = 0;
 
     std::optional<std::string> socket_path;

@@ -74,13 +74,6 @@ public:
     }
 
 private:
-    CommandLine::Handler collect(std::vector<std::string>& list) {
-        return [&list](std::string_view given) -> Result<void> {
-            list.emplace_back(given);
-            return {};
-        };
-    }
-
     void add_standard() {
         line_.heading("Standard options");
         line_.add('h', "help", "", "display this help and exit", line_.printer([this] { return line_.help(); }));
@@ -110,17 +103,17 @@ private:
 
     void add_block() {
         line_.heading("Block device options");
-        line_.add(0, "blockdev",
-                  "[driver=]DRIVER[,node-name=NODE][,discard=ignore|unmap][,cache.direct=on|off]\n"
-                  "          [,cache.no-flush=on|off][,read-only=on|off][,detect-zeroes=on|off|unmap]\n"
-                  "          [,DRIVER-SPECIFIC...]",
-                  "define a block node; JSON as well", collect(o_.blockdevs));
-        line_.add(0, "drive",
-                  "[file=FILE][,if=none][,id=NAME][,format=FORMAT]\n"
-                  "       [,cache=writethrough|writeback|none|directsync|unsafe][,aio=threads|native|io_uring]\n"
-                  "       [,readonly=on|off][,discard=ignore|unmap][,detect-zeroes=on|off|unmap]\n"
-                  "       [,throttling.bps-total=N][,throttling.iops-total=N][,throttling.group=GROUP]...",
-                  "use FILE as a drive", collect(o_.drives));
+        line_.add_list(0, "blockdev",
+                       "[driver=]DRIVER[,node-name=NODE][,discard=ignore|unmap][,cache.direct=on|off]\n"
+                       "          [,cache.no-flush=on|off][,read-only=on|off][,detect-zeroes=on|off|unmap]\n"
+                       "          [,DRIVER-SPECIFIC...]",
+                       "define a block node; JSON as well", o_.blockdevs);
+        line_.add_list(0, "drive",
+                       "[file=FILE][,if=none][,id=NAME][,format=FORMAT]\n"
+                       "       [,cache=writethrough|writeback|none|directsync|unsafe][,aio=threads|native|io_uring]\n"
+                       "       [,readonly=on|off][,discard=ignore|unmap][,detect-zeroes=on|off|unmap]\n"
+                       "       [,throttling.bps-total=N][,throttling.iops-total=N][,throttling.group=GROUP]...",
+                       "use FILE as a drive", o_.drives);
         line_.add(0, "nbd",
                   "ADDRESS-OR-URI[,drive=ID][,name=EXPORT][,writable=on|off][,iothread=ID[:ID...]]\n"
                   "     [,description=TEXT][,writethrough=on|off][,allocation-depth=on|off]\n"
@@ -136,8 +129,8 @@ private:
                       o_.nbds.push_back({std::string(given), std::move(*argument)});
                       return {};
                   });
-        line_.add(0, "object", "TYPE,id=ID[,PROPERTY=VALUE...]", "create an object: an iothread or a throttle-group",
-                  collect(o_.objects));
+        line_.add_list(0, "object", "TYPE,id=ID[,PROPERTY=VALUE...]",
+                       "create an object: an iothread or a throttle-group", o_.objects);
     }
 
     CommandLine::Handler qmp(bool pretty) {
@@ -172,12 +165,7 @@ private:
                       return log_enable(given);
                   });
         line_.add('D', "", "FILE", "write the log to FILE (default stderr)", log_to_file);
-        line_.add(0, "trace", "[[enable=]PATTERN][,events=FILE][,file=FILE]",
-                  "enable trace events (-trace help for a list)", [this](std::string_view given) -> Result<void> {
-                      if (is_help_request(given))
-                          return line_.printer(trace_help)({});
-                      return trace_configure(given);
-                  });
+        line_.add_trace(0);
     }
 
     // What scripts for QEMU give to have less, where there is nothing to begin with.

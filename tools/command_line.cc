@@ -1,6 +1,8 @@
 #include "tools/command_line.h"
 
+#include "util/keyval.h"
 #include "util/similar.h"
+#include "util/trace.h"
 
 #include <getopt.h>
 
@@ -29,6 +31,23 @@ void CommandLine::add_text(char letter, std::string name, std::string argument, 
         text = given;
         return {};
     });
+}
+
+void CommandLine::add_list(char letter, std::string name, std::string argument, std::string help,
+                           std::vector<std::string>& list) {
+    add(letter, std::move(name), std::move(argument), std::move(help), [&list](std::string_view given) -> Result<void> {
+        list.emplace_back(given);
+        return {};
+    });
+}
+
+void CommandLine::add_trace(char letter) {
+    add(letter, "trace", "[[enable=]PATTERN][,events=FILE][,file=FILE]", "enable trace events; `help' lists them",
+        [this](std::string_view given) -> Result<void> {
+            if (!is_help_request(given))
+                return trace_configure(given);
+            return printer(trace_help)({});
+        });
 }
 
 std::string CommandLine::left_column(const Option& option) const {
@@ -170,6 +189,11 @@ Result<std::vector<std::string>> CommandLine::parse_qemu(int argc, char** argv) 
                     .prefixed(argument.empty() ? std::string(word) : fmt::format("{} {}", word, argument)));
     }
     return rest;
+}
+
+std::unexpected<Error> unknown_name(std::string_view text, std::span<const std::string_view> names,
+                                    std::string_view message) {
+    return fail("{}{}", fmt::format(fmt::runtime(message), text), did_you_mean(text, names));
 }
 
 }  // namespace ashlar

@@ -9,9 +9,11 @@
 // `--drive ARG`). A handler's error gets the option in front in the second: "-drive foo=1: ...".
 #pragma once
 
+#include "util/enum_names.h"
 #include "util/error.h"
 
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,6 +34,9 @@ public:
     // The common ones.
     void add_flag(char letter, std::string name, std::string help, bool& flag);
     void add_text(char letter, std::string name, std::string argument, std::string help, std::string& text);
+    void add_list(char letter, std::string name, std::string argument, std::string help,
+                  std::vector<std::string>& list);
+    void add_trace(char letter);  // [--]trace, of util/trace.h
 
     // For an option that prints and so ends the program's work; the options behind it are parsed all the same.
     Handler printer(std::function<std::string()> text);
@@ -64,5 +69,21 @@ private:
     std::string epilogue_;
     bool has_printed_ = false;
 };
+
+// The error for a name that is none of these: `message` with the name for its {}, and what was probably meant.
+std::unexpected<Error> unknown_name(std::string_view text, std::span<const std::string_view> names,
+                                    std::string_view message);
+
+template <NamedEnum E>
+Result<void> take_enum(E& out, std::string_view text, std::string_view message) {
+    if (auto value = parse_enum<E>(text)) {
+        out = *value;
+        return {};
+    }
+    std::vector<std::string_view> names;
+    for (const auto& entry : enum_names(E{}))
+        names.push_back(entry.name);
+    return unknown_name(text, names, message);
+}
 
 }  // namespace ashlar

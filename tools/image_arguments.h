@@ -1,0 +1,54 @@
+// ImageArguments: what a tool's command line says of how an image is to be opened, and opening it.
+//
+//     ImageArguments image;
+//     image.add_to(line, "frU");                   // -f, -r, -U and --image-opts
+//     auto backend = co_await co_open_image(graph, name, image);
+//
+// A program that gives an option another letter, or none, declares it itself and calls the setter.
+#pragma once
+
+#include "block/block_graph.h"
+#include "block/cache_mode.h"
+#include "block/node_flags.h"
+#include "tools/command_line.h"
+#include "util/error.h"
+#include "util/task.h"
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace ashlar {
+
+struct ImageArguments {
+    std::string format;       // empty: probed
+    bool image_opts = false;  // the image's name is options: key=value,...
+    CacheMode cache = CacheMode::Writeback;
+    std::string aio;  // of the file; empty: the driver's default
+    NodeFlags flags;  // but for what follows from `cache`
+
+    bool operator==(const ImageArguments&) const = default;
+    NodeFlags node_flags() const;
+
+    // "Invalid cache option: x", or `message` with its {}.
+    Result<void> set_cache(std::string_view mode, std::string_view message = "Invalid cache option: {}");
+    Result<void> set_discard(std::string_view mode, std::string_view message = "Invalid discard option: {}");
+    Result<void> set_aio(std::string_view mode, std::string_view message = "Invalid aio option: {}");
+    Result<void> check() const;  // that all this goes together
+
+    // --image-opts, and of these the ones that `letters` has: -f, --format=FMT; -r, --read-only; -U, --force-share;
+    // -t, --cache=MODE; -n, --nocache; -d, --discard=MODE; -i, --aio=MODE; -k, --native-aio.
+    void add_to(CommandLine& line, std::string_view letters);
+};
+
+// `name` is a file name or, with image_opts, options; errors are those of opening, without the name in front. The
+// caller owns one reference.
+[[nodiscard]] Task<Result<BlockDriverState*>> co_open_node(BlockGraph& graph, std::string name,
+                                                           ImageArguments arguments);
+
+// A backend of its own for it, which may read and, if the image is not read-only, write and resize. The caller detaches
+// it in the end (co_detach()).
+[[nodiscard]] Task<Result<std::unique_ptr<BlockBackend>>> co_open_image(BlockGraph& graph, std::string name,
+                                                                        ImageArguments arguments);
+
+}  // namespace ashlar
