@@ -30,7 +30,7 @@ Task<int> BdrvChild::co_flush() {
     return node_->co_flush();
 }
 
-Task<int> BdrvChild::co_truncate(int64_t size, bool exact, PreallocMode prealloc, RequestFlags flags) {
+Task<Result<>> BdrvChild::co_truncate(int64_t size, bool exact, PreallocMode prealloc, RequestFlags flags) {
     return node_->co_truncate(size, exact, prealloc, flags);
 }
 

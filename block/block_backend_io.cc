@@ -182,14 +182,14 @@ struct BackendIo {
         co_return ret;
     }
 
-    static Task<int> truncate(BlockBackend& backend, int64_t size, bool exact, PreallocMode prealloc,
-                              RequestFlags flags) {
+    static Task<Result<>> truncate(BlockBackend& backend, int64_t size, bool exact, PreallocMode prealloc,
+                                   RequestFlags flags) {
         Gate::Pass pass = co_await backend.gate_.enter();
         if (!backend.root_)
-            co_return -ENOMEDIUM;
-        int ret = co_await backend.root_->co_truncate(size, exact, prealloc, flags);
+            co_return fail_errno(ENOMEDIUM, "Could not resize");
+        auto done = co_await backend.root_->co_truncate(size, exact, prealloc, flags);
         backend.note_length();
-        co_return ret;
+        co_return done;
     }
 
     // Neighbours of the same kind are one answer; so many at most, because each may cost a system call.
@@ -231,7 +231,7 @@ Task<int> BlockBackend::co_pdiscard(int64_t offset, int64_t bytes) {
 Task<int> BlockBackend::co_flush() {
     return BackendIo::flush<Task<int>>(*this);
 }
-Task<int> BlockBackend::co_truncate(int64_t size, bool exact, PreallocMode prealloc, RequestFlags flags) {
+Task<Result<>> BlockBackend::co_truncate(int64_t size, bool exact, PreallocMode prealloc, RequestFlags flags) {
     return BackendIo::truncate(*this, size, exact, prealloc, flags);
 }
 Task<BlockStatus> BlockBackend::co_block_status_above(int64_t offset, int64_t bytes) {
@@ -271,7 +271,7 @@ int BlockBackend::pdiscard(int64_t offset, int64_t bytes) {
 int BlockBackend::flush() {
     return sync_wait(graph_.main_context(), co_flush());
 }
-int BlockBackend::truncate(int64_t size, bool exact, PreallocMode prealloc) {
+Result<> BlockBackend::truncate(int64_t size, bool exact, PreallocMode prealloc) {
     return sync_wait(graph_.main_context(), co_truncate(size, exact, prealloc));
 }
 

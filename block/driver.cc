@@ -36,9 +36,9 @@ Task<BlockStatus> BlockDriver::co_block_status(bool, int64_t offset, int64_t byt
     co_return BlockStatus{.flags = BlockStatus::Data, .bytes = bytes};
 }
 
-Task<int> BlockDriver::co_truncate(int64_t size, bool exact, PreallocMode prealloc, RequestFlags flags) {
+Task<Result<>> BlockDriver::co_truncate(int64_t size, bool exact, PreallocMode prealloc, RequestFlags flags) {
     if (!node_.type().is_filter)
-        co_return -ENOTSUP;
+        co_return std::unexpected(Error{.message = "Image format driver does not support resize", .code = ENOTSUP});
     co_return co_await primary_child()->co_truncate(size, exact, prealloc, flags);
 }
 

@@ -7,31 +7,33 @@
 
 namespace ashlar {
 
-Task<int> BlockDriverState::co_truncate(int64_t size, bool exact, PreallocMode prealloc, RequestFlags flags) {
+Task<Result<>> BlockDriverState::co_truncate(int64_t size, bool exact, PreallocMode prealloc, RequestFlags flags) {
     return NodeIo::co_truncate(*this, size, exact, prealloc, flags);
 }
 
-Task<int> NodeIo::co_truncate(BlockDriverState& node, int64_t size, bool exact, PreallocMode prealloc,
-                              RequestFlags flags) {
+Task<Result<>> NodeIo::co_truncate(BlockDriverState& node, int64_t size, bool exact, PreallocMode prealloc,
+                                   RequestFlags flags) {
     if (size < 0)
-        co_return -EINVAL;
+        co_return std::unexpected(Error{.message = "Image size cannot be negative", .code = EINVAL});
     if (size > kMaxLength)
-        co_return -EFBIG;
+        co_return std::unexpected(
+            Error{.message = fmt::format("Required too big image size, it must be not greater than {}", kMaxLength),
+                  .code = EFBIG});
     if (node.is_read_only())
-        co_return -EACCES;
+        co_return std::unexpected(Error{.message = "Image is read-only", .code = EACCES});
     const int64_t before = node.length();
     if (before < 0)
-        co_return static_cast<int>(before);
+        co_return fail_errno(static_cast<int>(-before), "Failed to get image size");
     std::optional<RequestTracker::Request> tracked;
     if (node.tracks_writes_) {
         const int64_t start = align_down(std::min(before, size), node.limits_.request_alignment);
         tracked.emplace(*node.tracker_, RequestTracker::Kind::Serialising, start, kMaxLength - start);
         co_await node.tracker_->co_enter(*tracked);
     }
-    int ret = co_await node.driver_->co_truncate(size, exact, prealloc, flags);
-    if (ret == 0 && node.length() != before)
+    auto done = co_await node.driver_->co_truncate(size, exact, prealloc, flags);
+    if (done && node.length() != before)
         node.graph_.announce_resize(node);
-    co_return ret;
+    co_return done;
 }
 
 }  // namespace ashlar

@@ -102,6 +102,9 @@ Task<int> NodeIo::co_pwritev(BlockDriverState& node, int64_t offset, int64_t byt
         co_return -EPERM;
     if (!may_write_to(node, offset + bytes))
         co_return -ENOSPC;
+    if (has(flags & ~node.supported_.write, RequestFlags::Compressed))
+        co_return -ENOTSUP;
+    flags &= node.supported_.write | ~RequestFlags::Unchanged;
 
     if (node.flags_.detect_zeroes != DetectZeroes::Off && bytes > 0 && iov_is_zero(iov)) {
         if (node.flags_.detect_zeroes == DetectZeroes::Unmap)

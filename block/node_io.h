@@ -42,8 +42,8 @@ struct NodeIo {
                                 RequestFlags flags);
     static Task<int> co_pwrite_zeroes(BlockDriverState& node, int64_t offset, int64_t bytes, RequestFlags flags);
     static Task<int> co_pdiscard(BlockDriverState& node, int64_t offset, int64_t bytes);
-    static Task<int> co_truncate(BlockDriverState& node, int64_t size, bool exact, PreallocMode prealloc,
-                                 RequestFlags flags);
+    static Task<Result<>> co_truncate(BlockDriverState& node, int64_t size, bool exact, PreallocMode prealloc,
+                                      RequestFlags flags);
 
     // Without checks, tracking and FUA: the loop over the pieces.
     static Task<int> co_read_pieces(BlockDriverState& node, int64_t offset, int64_t bytes, IoVector iov,

@@ -71,7 +71,7 @@ SupportedFlags ThrottleDriver::supported_flags() const {
     const SupportedFlags below = primary_child()->node().driver().supported_flags();
     return {
         .read = RequestFlags::Prefetch,
-        .write = RequestFlags::Fua & below.write,
+        .write = (RequestFlags::Fua | RequestFlags::Compressed | RequestFlags::Unchanged) & below.write,
         .write_zeroes = (RequestFlags::Fua & below.write_zeroes) | RequestFlags::MayUnmap | RequestFlags::NoFallback};
 }
 

@@ -120,14 +120,11 @@ Task<Result<void>> block_resize(Daemon& daemon, ResizeArgs args) {
     BlockBackend backend(daemon.graph(), "", {BlockPerm::Resize, BlockPerm::All});
     if (auto attached = co_await backend.co_attach(**node); !attached)
         co_return attached;
-    int ret = co_await backend.co_truncate(args.size, false, PreallocMode::Off);
-    std::string name = (*node)->node_name();
+    auto done = co_await backend.co_truncate(args.size, false, PreallocMode::Off);
+    if (!done)
+        done = std::unexpected(std::move(done.error()).prefixed(fmt::format("Node '{}'", (*node)->node_name())));
     auto detached = co_await backend.co_detach();
-    if (ret == -ENOTSUP)
-        co_return fail("Node '{}': its driver cannot resize", name);
-    if (ret < 0)
-        co_return fail_errno(-ret, "Could not resize node '{}' to {} bytes", name, args.size);
-    co_return detached;
+    co_return done ? detached : done;
 }
 
 Task<Result<std::vector<BlockInfo>>> query_block(Daemon& daemon) {

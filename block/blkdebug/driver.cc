@@ -144,7 +144,10 @@ BlockLimits BlkdebugDriver::limits() const {
 
 SupportedFlags BlkdebugDriver::supported_flags() const {
     // Without Fua: a write that must be durable is a write and a flush, which can fail by rules of their own.
-    return {.read = RequestFlags::Prefetch, .write_zeroes = RequestFlags::MayUnmap | RequestFlags::NoFallback};
+    const RequestFlags below = primary_child()->node().driver().supported_flags().write;
+    return {.read = RequestFlags::Prefetch,
+            .write = (RequestFlags::Compressed | RequestFlags::Unchanged) & below,
+            .write_zeroes = RequestFlags::MayUnmap | RequestFlags::NoFallback};
 }
 
 ChildPerm BlkdebugDriver::child_perm(const BdrvChild& child, ChildPerm cumulative) const {

@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "block/block_node.h"
+#include "block/file/create.h"
 #include "block/file/reopen_fd.h"
 
 namespace ashlar {
@@ -123,6 +124,10 @@ const OptionSchema& schema() {
     return FileOptions::options();
 }
 
+const OptionSchema& create_schema() {
+    return FileCreateOptions::options();
+}
+
 }  // namespace
 
 const DriverType kFileDriver = {.name = "file",
@@ -130,7 +135,10 @@ const DriverType kFileDriver = {.name = "file",
                                 .co_open = co_open_file,
                                 .is_protocol = true,
                                 .prefixes = kFilePrefixes,
-                                .probe_filename = probe_file};
+                                .probe_filename = probe_file,
+                                .create_options = create_schema,
+                                .co_create = co_create_file,
+                                .remove = remove_file};
 
 const DriverType kHostDeviceDriver = {.name = "host_device",
                                       .options = schema,
@@ -174,9 +182,8 @@ Task<BlockStatus> FileDriver::co_block_status(bool want_zero, int64_t offset, in
     return file_.co_block_status(want_zero, offset, bytes);
 }
 
-Task<int> FileDriver::co_truncate(int64_t size, bool exact, PreallocMode prealloc, RequestFlags) {
-    auto done = co_await file_.co_truncate(size, exact, prealloc);
-    co_return done ? 0 : -done.error().code;
+Task<Result<>> FileDriver::co_truncate(int64_t size, bool exact, PreallocMode prealloc, RequestFlags) {
+    return file_.co_truncate(size, exact, prealloc);
 }
 
 SupportedFlags FileDriver::supported_flags() const {

@@ -33,7 +33,7 @@ public:
     Task<int> co_pdiscard(int64_t offset, int64_t bytes) override;
     Task<int> co_flush() override;
     Task<BlockStatus> co_block_status(bool want_zero, int64_t offset, int64_t bytes) override;
-    Task<int> co_truncate(int64_t size, bool exact, PreallocMode prealloc, RequestFlags flags) override;
+    Task<Result<>> co_truncate(int64_t size, bool exact, PreallocMode prealloc, RequestFlags flags) override;
     int64_t length() const override { return file_.length(); }
 
     BlockLimits limits() const override { return file_.limits(); }

@@ -19,7 +19,8 @@ Task<Result<>> HostFile::co_truncate(int64_t size, bool exact, PreallocMode prea
     if (now < 0)
         co_return fail_errno(static_cast<int>(-now), "{}: cannot tell the size of the device", filename_);
     if (prealloc != PreallocMode::Off)
-        co_return fail("{}: Preallocation mode unsupported for this device", filename_);
+        co_return std::unexpected(Error{
+            .message = fmt::format("{}: Preallocation mode unsupported for this device", filename_), .code = ENOTSUP});
     if (size > now)
         co_return std::unexpected(
             Error{.message = fmt::format("{}: Cannot grow device files", filename_), .code = EINVAL});

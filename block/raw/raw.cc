@@ -1,6 +1,7 @@
 #include "block/raw/raw.h"
 
 #include "block/block_graph.h"
+#include "block/image_create.h"
 #include "block/io_vector.h"
 #include "util/co_mutex.h"
 
@@ -48,6 +49,8 @@ Result<Window> make_window(const RawOptions& options, int64_t file_length) {
                   options.size ? static_cast<int64_t>(options.size->bytes) : Window::kToEnd};
 }
 
+constexpr RequestFlags kPassedOn = RequestFlags::Fua | RequestFlags::Compressed | RequestFlags::Unchanged;
+
 class RawDriver final : public BlockDriver {
 public:
     RawDriver(const OpenContext& context, BdrvChild& file, Window window)
@@ -82,11 +85,11 @@ public:
         co_return BlockStatus{
             .flags = BlockStatus::Raw | BlockStatus::OffsetValid, .bytes = bytes, .offset = offset + window_.offset};
     }
-    Task<int> co_truncate(int64_t size, bool exact, PreallocMode prealloc, RequestFlags flags) override {
+    Task<Result<>> co_truncate(int64_t size, bool exact, PreallocMode prealloc, RequestFlags flags) override {
         if (window_.size != Window::kToEnd)
-            return co_refuse(-ENOTSUP);
+            return co_refuse_resize({.message = "Cannot resize fixed-size raw disks", .code = ENOTSUP});
         if (size > kMaxLength - window_.offset)
-            return co_refuse(-EFBIG);
+            return co_refuse_resize({.message = "Disk size too large for the given offset", .code = EFBIG});
         return file_.co_truncate(size + window_.offset, exact, prealloc, flags);
     }
     int64_t length() const override {
@@ -99,7 +102,7 @@ public:
     SupportedFlags supported_flags() const override {
         const SupportedFlags below = file_.node().driver().supported_flags();
         return {.read = RequestFlags::Prefetch,
-                .write = RequestFlags::Fua & below.write,
+                .write = kPassedOn & below.write,
                 .write_zeroes =
                     (RequestFlags::Fua & below.write_zeroes) | RequestFlags::MayUnmap | RequestFlags::NoFallback};
     }
@@ -131,6 +134,7 @@ private:
         return node().is_probed_raw() && offset < static_cast<int64_t>(DriverType::kProbeSize);
     }
     static Task<int> co_refuse(int error) { co_return error; }
+    static Task<Result<>> co_refuse_resize(Error error) { co_return std::unexpected(std::move(error)); }
 
     Task<int> co_preadv_debug(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) {
         co_await file_.co_debug_event(BlkdebugEvent::ReadAio);
@@ -191,6 +195,43 @@ Task<Result<std::unique_ptr<BlockDriver>>> co_open_raw(OpenContext& context) {
     co_return std::make_unique<RawDriver>(context, **file, *window);
 }
 
+struct RawCreateOptions {
+    Size size;
+
+    static const OptionSet<RawCreateOptions>& options() {
+        static const auto set =
+            OptionSet<RawCreateOptions>("raw").required("size", &RawCreateOptions::size, "Virtual disk size");
+        return set;
+    }
+};
+
+// Whole sectors, as of all images.
+Result<int64_t> take_image_size(Result<RawCreateOptions> options) {
+    if (!options)
+        return std::unexpected(std::move(options.error()));
+    if (options->size > static_cast<uint64_t>(kMaxLength - kSectorSize))
+        return fail("The image size is too large for file format 'raw'");
+    return (static_cast<int64_t>(options->size.bytes) + kSectorSize - 1) & -kSectorSize;
+}
+
+Task<Result<void>> co_create_raw(CreateContext& context) {
+    auto size = take_image_size(context.take<RawCreateOptions>());
+    if (!size)
+        co_return std::unexpected(std::move(size.error()));
+    auto file = co_await context.co_create_file(*size);
+    if (!file)
+        co_return std::unexpected(std::move(file.error()));
+    co_return {};
+}
+
+Task<Result<MeasuredSize>> co_measure_raw(MeasureContext& context) {
+    auto size = take_image_size(context.take<RawCreateOptions>());
+    if (!size)
+        co_return std::unexpected(std::move(size.error()));
+    const auto bytes = static_cast<uint64_t>(*size);
+    co_return MeasuredSize{.required = bytes, .fully_allocated = bytes};
+}
+
 int probe_raw(std::span<const std::byte>, std::string_view) {
     return DriverType::kRawScore;
 }
@@ -202,6 +243,9 @@ const DriverType kRawDriver{
     .options = []() -> const OptionSchema& { return RawOptions::options(); },
     .co_open = co_open_raw,
     .probe = probe_raw,
+    .create_options = []() -> const OptionSchema& { return RawCreateOptions::options(); },
+    .co_create = co_create_raw,
+    .co_measure = co_measure_raw,
 };
 
 }  // namespace ashlar

@@ -3,11 +3,12 @@
 // Made by OpenContext::co_open_child() or BlockBackend; owned by the parent; changed only in the main context while the
 // requests that use it are drained. It is through its edges that a driver makes requests to what is below: those may be
 // made from any AioContext, by coroutines, and take the child's generic request path, so that any offset, length and
-// memory is fine. Results are 0 or a negative errno.
+// memory is fine. Results are 0 or a negative errno, but for resizing, whose failures have a reason to tell.
 #pragma once
 
 #include "block/blkdebug_event.h"
 #include "block/block_types.h"
+#include "util/error.h"
 #include "util/task.h"
 
 #include <string>
@@ -43,7 +44,7 @@ public:
     [[nodiscard]] Task<int> co_pwrite_zeroes(int64_t offset, int64_t bytes, RequestFlags flags = {});
     [[nodiscard]] Task<int> co_pdiscard(int64_t offset, int64_t bytes);
     [[nodiscard]] Task<int> co_flush();
-    [[nodiscard]] Task<int> co_truncate(int64_t size, bool exact, PreallocMode prealloc, RequestFlags flags = {});
+    [[nodiscard]] Task<Result<>> co_truncate(int64_t size, bool exact, PreallocMode prealloc, RequestFlags flags = {});
     [[nodiscard]] Task<BlockStatus> co_block_status(bool want_zero, int64_t offset, int64_t bytes);
     int64_t length() const;  // or a negative errno
 

@@ -3,7 +3,8 @@
 // Requests may be made from any AioContext, at any time, by any of three interfaces: co_* for coroutines; aio_* with a
 // Completion for everyone else in a loop; the blocking ones for tools, which turn the main context's loop meanwhile.
 // All three take the same path: admission (drained sections hold new requests here), checks (medium, range, read-only),
-// accounting, throttling, then the root node. Results are 0 or a negative errno: never a short count.
+// accounting, throttling, then the root node. Results are 0 or a negative errno, never a short count; resizing has a
+// Result, whose error says why.
 //
 // Made, configured and closed in the main context. Buffers and vectors stay valid until the request completes.
 #pragma once
@@ -62,7 +63,7 @@ public:
     [[nodiscard]] Task<int> co_pwrite_zeroes(int64_t offset, int64_t bytes, RequestFlags flags = {});
     [[nodiscard]] Task<int> co_pdiscard(int64_t offset, int64_t bytes);
     [[nodiscard]] Task<int> co_flush();
-    [[nodiscard]] Task<int> co_truncate(int64_t size, bool exact, PreallocMode prealloc, RequestFlags flags = {});
+    [[nodiscard]] Task<Result<>> co_truncate(int64_t size, bool exact, PreallocMode prealloc, RequestFlags flags = {});
     // Of the whole chain (backing files included): data or hole, and how deep; at least one byte or an error.
     [[nodiscard]] Task<BlockStatus> co_block_status_above(int64_t offset, int64_t bytes);
 
@@ -79,7 +80,7 @@ public:
     [[nodiscard]] int pwrite_zeroes(int64_t offset, int64_t bytes, RequestFlags flags = {});
     [[nodiscard]] int pdiscard(int64_t offset, int64_t bytes);
     [[nodiscard]] int flush();
-    [[nodiscard]] int truncate(int64_t size, bool exact, PreallocMode prealloc);
+    [[nodiscard]] Result<> truncate(int64_t size, bool exact, PreallocMode prealloc);
 
     // --- what is there: any context; as of the last change that was announced to this backend, or made by it ---
     int64_t length() const;  // bytes; negative errno without a medium

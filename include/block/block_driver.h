@@ -10,7 +10,7 @@
 //    request_alignment; it is empty only for a Prefetch;
 //  - flags are those that supported_flags() names, the node is writable, and overlapping writes are serialised where
 //    one of them needs it.
-// They return 0 or a negative errno, never a short count. A driver that is drained has no request in it.
+// They return 0 or a negative errno, never a short count; co_truncate() a Result, whose error has a `code`. A driver that is drained has no request in it.
 #pragma once
 
 #include "block/bdrv_child.h"
@@ -33,8 +33,12 @@ namespace ashlar {
 class AioContext;
 class BlockDriver;
 class BlockGraph;
+class CreateContext;
+class ImageFormat;
+class MeasureContext;
 class OpenContext;
 class ReopenContext;
+struct MeasuredSize;
 
 // --- the types ---
 
@@ -57,6 +61,17 @@ struct DriverType {
     static constexpr size_t kProbeSize = 512;
     static constexpr int kRawScore = 1;  // that of "raw", which anything may be
     int (*probe)(std::span<const std::byte> head, std::string_view filename) = nullptr;
+    bool supports_backing = false;  // its images may have a backing file
+
+    // Making images (block/image_create.h). Null if that cannot be done. The names of the options are those of
+    // `qemu-img create -o`; one is `size`.
+    const OptionSchema& (*create_options)() = nullptr;
+    Task<Result<void>> (*co_create)(CreateContext& context) = nullptr;
+    Task<Result<MeasuredSize>> (*co_measure)(MeasureContext& context) = nullptr;
+    // Protocols: removes what co_create has made. May suspend the thread.
+    Result<void> (*remove)(const std::string& filename) = nullptr;
+    // What can be changed in an image that exists (ImageFormat::co_amend).
+    const OptionSchema& (*amend_options)() = nullptr;
 };
 
 class DriverRegistry {
@@ -165,7 +180,7 @@ private:
 // Which flags the driver handles itself; the generic path emulates the others.
 struct SupportedFlags {
     RequestFlags read = RequestFlags::None;          // Prefetch (dropped, as advice, if it is not handled)
-    RequestFlags write = RequestFlags::None;         // Fua
+    RequestFlags write = RequestFlags::None;         // Fua, Compressed (refused if it is not handled), Unchanged
     RequestFlags write_zeroes = RequestFlags::None;  // Fua, MayUnmap, NoFallback
 };
 
@@ -205,7 +220,7 @@ public:
     // shorter, or longer. Default: Data with everything below unknown.
     virtual Task<BlockStatus> co_block_status(bool want_zero, int64_t offset, int64_t bytes);
     // Drained or not; the only one to resize. `exact`: no longer than `size`, though a device may stay longer if not.
-    virtual Task<int> co_truncate(int64_t size, bool exact, PreallocMode prealloc, RequestFlags flags);
+    virtual Task<Result<>> co_truncate(int64_t size, bool exact, PreallocMode prealloc, RequestFlags flags);
     virtual int64_t length() const = 0;  // as of now, or a negative errno; cheap
 
     // --- what it can do: asked after opening, after reopening, and when a child has changed ---
@@ -245,6 +260,9 @@ public:
     virtual bool is_rotational() const;
     virtual bool can_multi_conn() const;      // a flush covers writes through every connection
     virtual bool supports_fast_zero() const;  // default: NoFallback among the supported flags
+
+    // What it offers of snapshots, checks and the like, while it is open; null if it is no image format that does.
+    virtual ImageFormat* image_format() { return nullptr; }
 
     // --- blkdebug ---
     virtual bool wants_debug_events() const { return false; }

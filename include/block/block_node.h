@@ -71,7 +71,7 @@ public:
     [[nodiscard]] Task<int> co_pwrite_zeroes(int64_t offset, int64_t bytes, RequestFlags flags);
     [[nodiscard]] Task<int> co_pdiscard(int64_t offset, int64_t bytes);
     [[nodiscard]] Task<int> co_flush();
-    [[nodiscard]] Task<int> co_truncate(int64_t size, bool exact, PreallocMode prealloc, RequestFlags flags);
+    [[nodiscard]] Task<Result<>> co_truncate(int64_t size, bool exact, PreallocMode prealloc, RequestFlags flags);
     // Of this layer: `offset` in the result is in the file below; `Raw` has been followed.
     [[nodiscard]] Task<BlockStatus> co_block_status(bool want_zero, int64_t offset, int64_t bytes);
     // Of the chain of backing files; `depth` counts the layers down to the one that has the data.

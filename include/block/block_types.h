@@ -28,6 +28,8 @@ enum class RequestFlags : uint16_t {
     NoFallback = 1 << 2,   // write zeroes: -ENOTSUP rather than writing buffers of zeroes
     Serialising = 1 << 3,  // waits for, and keeps out, every overlapping request
     Prefetch = 1 << 4,     // read: bring the data near; no memory is given
+    Compressed = 1 << 5,   // write: store compressed; -ENOTSUP rather than plain. Whole clusters, or up to the end
+    Unchanged = 1 << 6,    // write: of what is read there already (copy on read): WriteUnchanged is permission enough
 };
 constexpr RequestFlags operator|(RequestFlags a, RequestFlags b) {
     return static_cast<RequestFlags>(static_cast<unsigned>(a) | static_cast<unsigned>(b));

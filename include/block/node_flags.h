@@ -34,6 +34,8 @@ struct NodeFlags {
     bool direct = false;          // cache.direct: past the host's page cache
     bool no_flush = false;        // cache.no-flush: flushes do nothing
     bool force_share = false;     // read-only, beside anyone who writes
+    bool inspect = false;         // its metadata only are wanted: files that hold nothing but data are not opened
+    bool check = false;           // to be checked or repaired: what is wrong with the image is no reason to refuse it
     Discard discard = Discard::Ignore;
     DetectZeroes detect_zeroes = DetectZeroes::Off;
 

@@ -170,10 +170,10 @@ public:
             status_hook(status, offset);
         co_return status;
     }
-    Task<int> co_truncate(int64_t size, bool, PreallocMode, RequestFlags) override {
+    Task<Result<>> co_truncate(int64_t size, bool, PreallocMode, RequestFlags) override {
         std::lock_guard guard(lock_);
         data_.resize(static_cast<size_t>(size));
-        co_return 0;
+        co_return {};
     }
     int64_t length() const override {
         std::lock_guard guard(lock_);
