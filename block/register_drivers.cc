@@ -2,6 +2,7 @@
 #include "block/block_driver.h"
 #include "block/file/file_driver.h"
 #include "block/null/null.h"
+#include "block/qcow2.h"
 #include "block/raw/raw.h"
 #include "block/throttle.h"
 
@@ -13,6 +14,7 @@ void register_all_drivers(DriverRegistry& registry) {
     registry.add(kHostDeviceDriver);
     registry.add(kNullAioDriver);
     registry.add(kNullCoDriver);
+    registry.add(kQcow2Driver);
     registry.add(kRawDriver);
     registry.add(kThrottleDriver);
 }

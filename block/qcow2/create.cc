@@ -1,7 +1,7 @@
 #include "block/qcow2/create.h"
 
 #include "block/block_types.h"
-#include "block/qcow2/refcounts.h"
+#include "block/qcow2/refcount_entry.h"
 #include "util/byte_order.h"
 
 #include <bit>

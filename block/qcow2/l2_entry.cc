@@ -58,7 +58,8 @@ uint64_t compressed_descriptor(uint64_t offset, uint64_t bytes, const Geometry& 
     return kCompressed | sectors << geometry.compressed_shift() | offset;
 }
 
-Run decode_run(std::span<const std::byte> entries, uint64_t guest, uint64_t bytes, const L2Format& format) {
+Run decode_run(std::span<const std::byte> entries, uint64_t guest, uint64_t bytes, const L2Format& format,
+               RunFor what) {
     const Geometry& geometry = format.geometry;
     size_t entry_bytes = geometry.l2_entry_bytes();
     Run run;
@@ -84,6 +85,8 @@ Run decode_run(std::span<const std::byte> entries, uint64_t guest, uint64_t byte
                 break;
             entry = load_l2_entry(entries.data(), geometry);
             if (has_host_cluster(run.kind) && entry.host_offset() != run.host + length)
+                break;
+            if (what == RunFor::Writing && entry.copied() != run.entry.copied())
                 break;
         }
         if (subcluster_kind(entry, subcluster, format) != run.kind)

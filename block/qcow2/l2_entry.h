@@ -70,8 +70,11 @@ struct Run {
     L2Entry entry = {};  // the first one's
 };
 
+enum class RunFor : uint8_t { Reading, Writing };
+
 // The run that begins at guest offset `guest`, whose entry is the first in `entries`; up to `bytes` long, and to the
-// last entry.
-Run decode_run(std::span<const std::byte> entries, uint64_t guest, uint64_t bytes, const L2Format& format);
+// last entry. For writing it ends where entry.copied() changes.
+Run decode_run(std::span<const std::byte> entries, uint64_t guest, uint64_t bytes, const L2Format& format,
+               RunFor what = RunFor::Reading);
 
 }  // namespace ashlar::qcow2

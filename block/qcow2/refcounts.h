@@ -1,48 +1,84 @@
-// Reference counts of 1 to 64 bits as they are packed in a refcount block. Pure functions, for any bytes.
+// Refcounts: which clusters of the image file are taken, and taking and freeing them.
+//
+// Everything that is not said to be the writeback's needs the image's allocation lock (write_state.h). Taking a cluster
+// changes the refcount blocks in memory at once. Freeing one only notes it: its count goes down when the change that
+// made it free is on the disk and flushed, because until then what is on the disk still refers to it. So counts in the
+// file may be written at any time, and a crash leaves clusters that are counted too often, never too seldom.
 #pragma once
 
-#include "util/byte_order.h"
+#include "block/bdrv_child.h"
+#include "block/qcow2/format.h"
+#include "block/qcow2/metadata_cache.h"
+#include "util/task.h"
 
-#include <cstddef>
-#include <cstdint>
+#include <map>
+#include <mutex>
+#include <vector>
 
 namespace ashlar::qcow2 {
 
-[[nodiscard]] inline uint64_t get_refcount(const std::byte* block, uint64_t index, unsigned order) {
-    switch (order) {
-        case 3:
-            return load_be<uint8_t>(block + index);
-        case 4:
-            return load_be<uint16_t>(block + index * 2);
-        case 5:
-            return load_be<uint32_t>(block + index * 4);
-        case 6:
-            return load_be<uint64_t>(block + index * 8);
-        default: {  // 1, 2 or 4 bits: the first is the least significant
-            uint64_t bit = index << order;
-            auto byte = std::to_integer<unsigned>(block[bit / 8]);
-            return byte >> (bit % 8) & ((1u << (1u << order)) - 1);
-        }
-    }
-}
+struct Image;
 
-inline void set_refcount(std::byte* block, uint64_t index, unsigned order, uint64_t value) {  // value: it fits
-    switch (order) {
-        case 3:
-            return store_be<uint8_t>(block + index, static_cast<uint8_t>(value));
-        case 4:
-            return store_be<uint16_t>(block + index * 2, static_cast<uint16_t>(value));
-        case 5:
-            return store_be<uint32_t>(block + index * 4, static_cast<uint32_t>(value));
-        case 6:
-            return store_be<uint64_t>(block + index * 8, value);
-        default: {
-            uint64_t bit = index << order;
-            unsigned mask = ((1u << (1u << order)) - 1) << (bit % 8);
-            auto byte = std::to_integer<unsigned>(block[bit / 8]);
-            block[bit / 8] = static_cast<std::byte>((byte & ~mask) | (static_cast<unsigned>(value) << (bit % 8)));
-        }
-    }
-}
+struct ClusterRange {
+    uint64_t first;  // index
+    uint64_t count;
+};
+
+class Refcounts {
+public:
+    Refcounts(Image& image, MetadataCache::Owner& owner, std::vector<uint64_t> table, size_t cache_bytes);
+
+    // The count of one cluster, by index.
+    [[nodiscard]] Task<int> co_get(uint64_t cluster, uint64_t& count);
+    // Takes clusters in a row: `want` of them, or, unless `exactly`, the first of them. -EFBIG: the format has no room.
+    [[nodiscard]] Task<int> co_allocate(uint64_t want, bool exactly, uint64_t& offset, uint64_t& got);
+    // One reference less to each cluster of the byte range, as soon as that is safe.
+    void free_later(uint64_t offset, uint64_t bytes);
+    // Does now what has become safe since.
+    [[nodiscard]] Task<int> co_apply_frees();
+    bool has_many_frees() const;
+
+    // Clusters from here on have never been used since the image was opened: they read as zeroes.
+    uint64_t fresh_from() const { return fresh_from_; }
+
+    // --- the writeback's, from any thread ---
+    MetadataCache& blocks() { return blocks_; }
+    struct TableEntries {
+        uint64_t table_offset;
+        std::map<uint64_t, uint64_t> entries;  // by index
+    };
+    [[nodiscard]] TableEntries take_dirty_table();
+    void put_back(TableEntries entries);
+    [[nodiscard]] std::vector<ClusterRange> take_frees();
+    void put_back(std::vector<ClusterRange> frees);
+    void make_safe(std::vector<ClusterRange> frees);  // what they depended on is on the disk
+
+private:
+    struct Place {  // of a run of counts that lie in one piece of a block
+        uint64_t piece_offset;
+        uint64_t index;  // within the piece
+        uint64_t left;   // to its end
+    };
+    uint64_t block_of(uint64_t cluster) const;  // its offset, 0 if there is none
+    Place place_of(uint64_t cluster) const;     // there is a block
+    Task<int> co_find(uint64_t want, bool exactly, bool only_counted, ClusterRange& found);
+    Task<int> co_ensure_block(uint64_t index, bool& made);
+    Task<int> co_grow_table(uint64_t needed_entries);
+    Task<int> co_change(ClusterRange range, int delta);
+    void use(ClusterRange range);
+
+    Image& image_;
+    const Geometry geometry_;
+    MetadataCache blocks_;
+    std::vector<uint64_t> table_;
+    uint64_t free_hint_ = 0;  // no cluster below is free
+    uint64_t fresh_from_;     // bytes
+
+    mutable std::mutex lock_;  // of what follows
+    std::map<uint64_t, uint64_t> dirty_entries_;
+    uint64_t table_offset_;
+    std::vector<ClusterRange> frees_;
+    std::vector<ClusterRange> safe_frees_;
+};
 
 }  // namespace ashlar::qcow2

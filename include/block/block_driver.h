@@ -117,6 +117,11 @@ public:
     // be read at once; other permissions come when child_perm() asks for them.
     [[nodiscard]] Task<Result<BdrvChild*>> co_open_child(std::string name, BlockdevRef ref, ChildRole role);
 
+    // The same for a child that the image itself names: a file name, with protocol or json: if need be. The format is
+    // probed if `driver` is empty. Chains without end are refused.
+    [[nodiscard]] Task<Result<BdrvChild*>> co_open_named_child(std::string name, std::string filename,
+                                                               std::string driver, ChildRole role);
+
     // For a node that cannot be written: makes it read-only if auto-read-only allows that, else fails with `why`.
     Result<void> fall_back_to_read_only(Error why);
 

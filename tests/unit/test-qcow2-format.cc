@@ -1,20 +1,19 @@
-#include <fcntl.h>
 #include <glib.h>
-#include <glib/gstdio.h>
-#include <unistd.h>
 
 #include <string>
 #include <vector>
 
 #include "block/qcow2/create.h"
 #include "block/qcow2/l2_entry.h"
-#include "block/qcow2/refcounts.h"
+#include "block/qcow2/refcount_entry.h"
 #include "tests/unit/assert_str.h"
+#include "tests/unit/qcow2_fixture.h"
 #include "util/byte_order.h"
 #include "util/json.h"
 
 using namespace ashlar;
 using namespace ashlar::qcow2;
+using namespace ashlar::test;
 
 namespace {
 
@@ -239,23 +238,11 @@ void creation_refuses_what_the_format_cannot_do() {
                "greater)");
 }
 
-void write_plan(const ImagePlan& plan, const std::string& file) {
-    int fd = open(file.c_str(), O_CREAT | O_TRUNC | O_WRONLY, 0600);
-    g_assert_cmpint(fd, >=, 0);
-    g_assert_cmpint(ftruncate(fd, static_cast<off_t>(plan.file_length)), ==, 0);
-    for (const ImagePart& part : plan.parts)
-        g_assert_cmpint(pwrite(fd, part.data.data(), part.data.size(), static_cast<off_t>(part.offset)), ==,
-                        static_cast<ssize_t>(part.data.size()));
-    close(fd);
-}
-
 void qemu_img_finds_nothing_wrong_with_new_images() {
-    g_autofree char* qemu_img = g_find_program_in_path("qemu-img");
-    if (!qemu_img)
+    if (!have_qemu_img())
         return g_test_skip("qemu-img is not installed");
-    char folder[] = "/tmp/ashlar-qcow2-XXXXXX";
-    g_assert_nonnull(g_mkdtemp(folder));
-    std::string file = std::string(folder) + "/new.qcow2";
+    TempDir dir;
+    std::string file = dir.file("new.qcow2");
     for (uint64_t bits : {9, 12, 16, 21})
         for (unsigned refcount_bits : {1u, 8u, 16u, 64u})
             for (uint64_t size : {uint64_t{0}, uint64_t{1} << 20, uint64_t{100} << 30}) {
@@ -268,14 +255,8 @@ void qemu_img_finds_nothing_wrong_with_new_images() {
                 g_assert_true(plan.has_value());
                 g_assert_true(check_layout(plan->header, plan->file_length).has_value());
                 write_plan(*plan, file);
-                const char* argv[] = {"qemu-img", "check", "-q", "-f", "qcow2", file.c_str(), nullptr};
-                int status = -1;
-                g_assert_true(g_spawn_sync(nullptr, const_cast<char**>(argv), nullptr, G_SPAWN_SEARCH_PATH, nullptr,
-                                           nullptr, nullptr, nullptr, &status, nullptr));
-                g_assert_cmpint(status, ==, 0);
+                g_assert_cmpint(run_program({"qemu-img", "check", "-q", "-f", "qcow2", file}), ==, 0);
             }
-    g_unlink(file.c_str());
-    g_rmdir(folder);
 }
 
 void options_have_the_names_of_qemu_img() {

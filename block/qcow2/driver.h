@@ -1,0 +1,46 @@
+// The qcow2 format driver: a node over its `file`, with `backing` and `data-file` where the image has them.
+#pragma once
+
+#include "block/qcow2/image.h"
+#include "util/timer.h"
+
+#include <memory>
+
+namespace ashlar::qcow2 {
+
+class Qcow2Driver final : public BlockDriver {
+public:
+    Qcow2Driver(const OpenContext& context, Qcow2Options options, std::unique_ptr<Image> image);
+    ~Qcow2Driver() override;
+
+    Task<int> co_preadv(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) override;
+    Task<int> co_pwritev(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) override;
+    Task<int> co_pwrite_zeroes(int64_t offset, int64_t bytes, RequestFlags flags) override;
+    Task<int> co_pdiscard(int64_t offset, int64_t bytes) override;
+    Task<int> co_flush() override;
+    Task<Result<>> co_truncate(int64_t size, bool exact, PreallocMode prealloc, RequestFlags flags) override;
+    Task<int> co_close() override;
+    Task<BlockStatus> co_block_status(bool want_zero, int64_t offset, int64_t bytes) override;
+    int64_t length() const override { return image_->length.get(); }
+
+    BlockLimits limits() const override;
+    SupportedFlags supported_flags() const override;
+
+    JsonBox specific_info() const override;
+    int64_t cluster_size() const override { return static_cast<int64_t>(image_->geometry().cluster_size()); }
+    bool may_have_holes() const override { return true; }
+    std::string filename() const override;
+
+private:
+    struct CleanTimer;
+
+    BdrvChild* backing() const;
+    Task<int> co_begin_writing();
+
+    Qcow2Options options_;
+    std::unique_ptr<Image> image_;
+    std::unique_ptr<CleanTimer> clean_timer_;
+    std::atomic<bool> header_is_ours_{false};  // without features that others would have to keep consistent
+};
+
+}  // namespace ashlar::qcow2

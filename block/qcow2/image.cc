@@ -1,0 +1,94 @@
+#include "block/qcow2/image.h"
+
+#include "block/qcow2/write_state.h"
+#include "util/report.h"
+
+#include <algorithm>
+#include <cerrno>
+
+namespace ashlar::qcow2 {
+
+Image::Image(BdrvChild& file_child, BdrvChild& data_child, Header head, std::vector<uint64_t> l1_entries,
+             const CacheSizes& sizes, std::string display_name)
+    : file(file_child),
+      data(data_child),
+      name(std::move(display_name)),
+      format{head.geometry(), head.version, head.has(kDataFile)},
+      compression(head.compression),
+      data_file_raw(head.data_file_raw()),
+      header(std::move(head)),
+      l1_offset(header.l1_offset),
+      l1(std::move(l1_entries)),
+      l2_cache(file, *this, sizes.l2_piece_bytes, sizes.l2_pieces) {
+    length.set(static_cast<int64_t>(header.size));
+}
+
+Image::~Image() = default;
+
+int Image::report_corruption(std::string_view what) {
+    if (!corrupt_.exchange(true))
+        warn_report("{}: Image is corrupt: {}; further non-fatal corruption events will be suppressed", name, what);
+    return -EIO;
+}
+
+std::optional<int> Image::try_map(uint64_t guest, uint64_t bytes, Run& run, RunFor what) {
+    uint64_t l1_entry = l1.get(geometry().l1_index(guest));
+    uint64_t table = l1_entry & kOffsetMask;
+    uint64_t table_end = ((geometry().l1_index(guest) + 1) << (geometry().cluster_bits + geometry().l2_bits()));
+    bytes = std::min(bytes, table_end - guest);
+    if (table == 0) {
+        run = {.kind = Kind::Unallocated, .bytes = bytes};
+        return 0;
+    }
+    if (geometry().in_cluster(table) != 0)
+        return report_corruption(
+            fmt::format("L2 table offset {:#x} unaligned (L1 index: {:#x})", table, geometry().l1_index(guest)));
+    uint64_t at = table + geometry().l2_index(guest) * geometry().l2_entry_bytes();
+    bool found = l2_cache.read(
+        at, [&](std::span<const std::byte> entries) { run = decode_run(entries, guest, bytes, format, what); });
+    if (!found)
+        return std::nullopt;
+    if (run.kind == Kind::Invalid)
+        return report_corruption(fmt::format("invalid L2 entry {:#x} (L2 offset: {:#x}, L2 index: {:#x})",
+                                             run.entry.descriptor, table, geometry().l2_index(guest)));
+    return 0;
+}
+
+Task<int> Image::co_map(uint64_t guest, uint64_t bytes, Run& run, RunFor what) {
+    for (;;) {
+        if (auto ret = try_map(guest, bytes, run, what))
+            co_return *ret;
+        if (int ret = co_await l2_cache.co_load(l2_entry_offset(guest)); ret < 0)
+            co_return ret;
+    }
+}
+
+Task<int> Image::co_write_header(Header next) {
+    auto bytes = write_header(next);
+    if (!bytes) {
+        error_report(std::move(bytes.error()).prefixed(name));
+        co_return -ENOSPC;
+    }
+    Buffer area(geometry().cluster_size());
+    std::ranges::fill(std::ranges::copy(*bytes, area.data()).out, area.data() + area.size(), std::byte{0});
+    int ret = co_await file.co_pwrite(0, static_cast<int64_t>(area.size()), area.data());
+    if (ret == 0)
+        ret = co_await file.co_flush();
+    if (ret == 0) {
+        std::lock_guard guard(header_lock_);
+        header = std::move(next);
+        l1_offset = header.l1_offset;
+    }
+    co_return ret;
+}
+
+Header Image::header_copy() const {
+    std::lock_guard guard(header_lock_);
+    return header;
+}
+
+Task<int> Image::co_make_clean() {
+    co_return co_await writing->co_writeback();  // only what can be written is ever dirty
+}
+
+}  // namespace ashlar::qcow2

@@ -1,0 +1,78 @@
+#include "block/qcow2/open.h"
+
+#include "util/buffer_pool.h"
+#include "util/byte_order.h"
+
+#include <algorithm>
+
+namespace ashlar::qcow2 {
+
+Task<Result<Header>> co_load_header(BdrvChild& file) {
+    int64_t length = file.length();
+    if (length < 0)
+        co_return fail_errno(static_cast<int>(-length), "Could not get image size");
+    Buffer head(kSectorSize);
+    size_t head_bytes = static_cast<size_t>(std::min<int64_t>(length, static_cast<int64_t>(head.size())));
+    if (int ret = co_await file.co_pread(0, static_cast<int64_t>(head_bytes), head.data()); ret < 0)
+        co_return fail_errno(-ret, "Could not read qcow2 header");
+    auto area_bytes = header_area_size(head.span().first(head_bytes));
+    if (!area_bytes)
+        co_return std::unexpected(std::move(area_bytes.error()));
+    Buffer area(std::min(*area_bytes, static_cast<uint64_t>(length)));
+    if (int ret = co_await file.co_pread(0, static_cast<int64_t>(area.size()), area.data()); ret < 0)
+        co_return fail_errno(-ret, "Could not read qcow2 header");
+    auto header = read_header(area.span());
+    if (!header)
+        co_return header;
+    if (auto layout = check_layout(*header, static_cast<uint64_t>(length)); !layout)
+        co_return std::unexpected(std::move(layout.error()));
+    co_return header;
+}
+
+Result<void> check_writable(const Header& header) {
+    auto refuse = [](std::string why, std::string hint) {
+        return std::unexpected(Error{.message = std::move(why), .hint = std::move(hint)});
+    };
+    if (header.has(kCorrupt))
+        return refuse("qcow2: Image is corrupt; cannot be opened read/write",
+                      "Repair it with 'qemu-img check -r all', or open it read-only.");
+    if (header.has(kDirty))
+        return refuse("the dirty bit is set: the image was not closed, and its refcounts are out of date",
+                      "Repair it with 'qemu-img check -r all', or open it read-only.");
+    if (header.bitmaps)
+        return refuse("the image has persistent dirty bitmaps, which cannot be kept up to date yet",
+                      "Open it read-only, or remove them with 'qemu-img bitmap --remove'.");
+    return {};
+}
+
+Task<Result<std::vector<uint64_t>>> co_load_reftable(BdrvChild& file, const Header& header) {
+    Geometry geometry = header.geometry();
+    auto table = co_await co_load_table(file, "refcount_table_offset", header.reftable_offset,
+                                        (uint64_t{header.reftable_clusters} << header.cluster_bits) / 8);
+    if (!table)
+        co_return table;
+    for (size_t i = 0; i < table->size(); i++) {
+        uint64_t offset = (*table)[i];
+        if (geometry.in_cluster(offset) != 0 || offset > kMaxHostOffset)
+            co_return fail("refcount table entry {}: {:#x} is not the offset of a cluster", i, offset);
+    }
+    co_return table;
+}
+
+Task<Result<std::vector<uint64_t>>> co_load_table(BdrvChild& file, const char* field, uint64_t offset,
+                                                  uint64_t entries) {
+    Buffer bytes = Buffer::try_alloc(std::max<size_t>(entries * 8, 8));
+    if (!bytes)
+        co_return fail_errno(ENOMEM, "{}", field);
+    if (entries > 0)
+        if (int ret =
+                co_await file.co_pread(static_cast<int64_t>(offset), static_cast<int64_t>(entries * 8), bytes.data());
+            ret < 0)
+            co_return fail_errno(-ret, "{}: could not read the table at {:#x}", field, offset);
+    std::vector<uint64_t> table(entries);
+    for (uint64_t i = 0; i < entries; i++)
+        table[i] = load_be<uint64_t>(bytes.data() + i * 8);
+    co_return table;
+}
+
+}  // namespace ashlar::qcow2

@@ -1,0 +1,24 @@
+// Opening a qcow2 image: from its file to header and tables that can be trusted.
+#pragma once
+
+#include "block/bdrv_child.h"
+#include "block/qcow2/header.h"
+
+#include <vector>
+
+namespace ashlar::qcow2 {
+
+// The header of the image in `file`, with everything checked that does not need other files.
+[[nodiscard]] Task<Result<Header>> co_load_header(BdrvChild& file);
+
+// Whether this program can write to it: "opened read-only" is the way out where not.
+Result<void> check_writable(const Header& header);
+
+// The refcount table, whose entries have been checked.
+[[nodiscard]] Task<Result<std::vector<uint64_t>>> co_load_reftable(BdrvChild& file, const Header& header);
+
+// Entries of a table of big-endian 64-bit numbers; `field` is for messages.
+[[nodiscard]] Task<Result<std::vector<uint64_t>>> co_load_table(BdrvChild& file, const char* field, uint64_t offset,
+                                                                uint64_t entries);
+
+}  // namespace ashlar::qcow2

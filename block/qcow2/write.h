@@ -1,0 +1,20 @@
+// Writing guest data. Contracts as BlockDriver's; `backing` may be null.
+#pragma once
+
+#include "block/qcow2/image.h"
+
+namespace ashlar::qcow2 {
+
+[[nodiscard]] Task<int> co_write(Image& image, BdrvChild* backing, int64_t offset, int64_t bytes, IoVector iov);
+
+// By changing the mapping only. -ENOTSUP where that cannot be done: parts of clusters, version 2, raw data files.
+[[nodiscard]] Task<int> co_write_zeroes(Image& image, BdrvChild* backing, int64_t offset, int64_t bytes,
+                                        bool may_unmap);
+
+// Whole clusters; reads as zeroes afterwards, except where it was the backing file's and cannot be made so.
+[[nodiscard]] Task<int> co_discard(Image& image, BdrvChild* backing, int64_t offset, int64_t bytes);
+
+// Unmaps the clusters that begin in [begin, end), which are behind the end of the disk.
+[[nodiscard]] Task<int> co_forget(Image& image, int64_t begin, int64_t end);
+
+}  // namespace ashlar::qcow2

@@ -1,0 +1,242 @@
+// Random operations on qcow2 images of all kinds: the contents are compared with a simple model, and qemu-img finds
+// nothing wrong with what is left.
+#include <algorithm>
+#include <cstring>
+
+#include "tests/unit/qcow2_fixture.h"
+#include "util/task_scope.h"
+
+using namespace ashlar;
+using namespace ashlar::test;
+using namespace ashlar::qcow2;
+
+namespace {
+
+struct Kind {
+    const char* name;
+    unsigned cluster_bits = 16;
+    unsigned refcount_bits = 16;
+    bool extended_l2 = false;
+    bool backing = false;
+    bool data_file = false;
+    bool data_file_raw = false;
+    Version version = Version::V3;
+    const char* more = "";  // options of the node
+};
+
+struct Model {
+    const Kind& kind;
+    TempDir dir;
+    BlockFixture fixture;
+    std::string file = dir.file("image.qcow2");
+    Bytes contents;
+    std::unique_ptr<OpenImage> image;
+    unsigned counter = 0;
+
+    explicit Model(const Kind& k) : kind(k) {
+        uint64_t cluster = uint64_t{1} << kind.cluster_bits;
+        CreateOptions options;
+        options.size.bytes = (std::min<uint64_t>(cluster * 96, 24 << 20) + 512 * 5) / 512 * 512;
+        options.cluster_size.bytes = cluster;
+        options.refcount_bits = kind.refcount_bits;
+        options.extended_l2 = kind.extended_l2;
+        options.version = kind.version;
+        contents.resize(options.size);
+        if (kind.backing) {
+            Bytes base(options.size / 3 * 2 / 512 * 512);
+            for (size_t i = 0; i < base.size(); i++)
+                base[i] = static_cast<std::byte>(i / 512 * 7 + 1);
+            std::ranges::copy(base, contents.begin());
+            write_file(dir.file("base.raw"), base);
+            options.backing_file = "base.raw";
+            options.backing_format = "raw";
+        }
+        if (kind.data_file) {
+            write_file(dir.file("data.raw"), Bytes(options.size));
+            options.data_file = dir.file("data.raw");
+            options.data_file_raw = kind.data_file_raw;
+        }
+        make_image(options, file);
+        open();
+    }
+
+    void open() { image = std::make_unique<OpenImage>(fixture, file, true, kind.more); }
+    void close() { image.reset(); }
+    BlockBackend& disk() { return *image->backend; }
+
+    struct Range {
+        size_t offset, bytes;
+    };
+    Range random_range() {
+        auto size = static_cast<int>(contents.size());
+        uint64_t cluster = uint64_t{1} << kind.cluster_bits;
+        int most = static_cast<int>(std::min<uint64_t>(contents.size(), cluster * 5));
+        int offset = g_test_rand_int_range(0, size);
+        int bytes = g_test_rand_int_range(1, most);
+        switch (g_test_rand_int_range(0, 4)) {
+            case 0:  // whole clusters
+                offset = static_cast<int>(offset / cluster * cluster);
+                bytes = static_cast<int>(std::max<uint64_t>(bytes / cluster * cluster, cluster));
+                break;
+            case 1:  // sectors
+                offset = offset / 512 * 512;
+                bytes = bytes / 512 * 512 + 512;
+                break;
+            case 2:
+                bytes = std::min(bytes, 5000);
+                break;
+        }
+        return {static_cast<size_t>(offset), static_cast<size_t>(std::min(bytes, size - offset))};
+    }
+    std::byte next_byte() { return static_cast<std::byte>(++counter % 255 + 1); }
+
+    void write() {
+        Range at = random_range();
+        Bytes data(at.bytes, next_byte());
+        g_assert_cmpint(disk().pwrite(static_cast<int64_t>(at.offset), static_cast<int64_t>(at.bytes), data.data()), ==,
+                        0);
+        std::ranges::copy(data, contents.begin() + static_cast<ptrdiff_t>(at.offset));
+    }
+
+    static Task<void> co_write_one(Model& model, Range at, std::byte value) {
+        Bytes data(at.bytes, value);
+        iovec element{data.data(), data.size()};
+        int ret = co_await model.disk().co_pwritev(static_cast<int64_t>(at.offset), static_cast<int64_t>(at.bytes),
+                                                   IoVector(element));
+        g_assert_cmpint(ret, ==, 0);
+    }
+    static Task<void> co_write_many(Model& model) {
+        TaskScope scope;
+        std::vector<Range> taken;
+        for (int i = 0; i < 12; i++) {
+            Range at = model.random_range();
+            if (std::ranges::any_of(
+                    taken, [&](Range t) { return at.offset < t.offset + t.bytes && t.offset < at.offset + at.bytes; }))
+                continue;
+            taken.push_back(at);
+            std::byte value = model.next_byte();
+            std::fill_n(model.contents.begin() + static_cast<ptrdiff_t>(at.offset), at.bytes, value);
+            scope.spawn(co_write_one(model, at, value));
+        }
+        co_await scope.join();
+    }
+
+    void zero(RequestFlags flags) {
+        Range at = random_range();
+        g_assert_cmpint(disk().pwrite_zeroes(static_cast<int64_t>(at.offset), static_cast<int64_t>(at.bytes), flags),
+                        ==, 0);
+        std::fill_n(contents.begin() + static_cast<ptrdiff_t>(at.offset), at.bytes, std::byte{0});
+    }
+
+    void discard() {
+        Range at = random_range();
+        g_assert_cmpint(disk().pdiscard(static_cast<int64_t>(at.offset), static_cast<int64_t>(at.bytes)), ==, 0);
+        Bytes now = image->read(static_cast<int64_t>(at.offset), at.bytes);
+        for (size_t i = 0; i < at.bytes; i++) {
+            std::byte& expected = contents[at.offset + i];
+            g_assert_true(now[i] == expected || now[i] == std::byte{0});
+            expected = now[i];
+        }
+    }
+
+    void resize() {
+        size_t size = static_cast<size_t>(g_test_rand_int_range(1, static_cast<int>(contents.size() / 512 + 40))) * 512;
+        if (g_test_rand_int_range(0, 3) != 0)
+            size = std::max(size, contents.size() + 512);
+        g_assert_true(disk().truncate(static_cast<int64_t>(size), true, PreallocMode::Off).has_value());
+        contents.resize(size);
+    }
+
+    void check_contents() { assert_same(image->read_all(), contents); }
+
+    void check_file() {
+        close();
+        if (kind.data_file_raw) {
+            std::string name = dir.file("data.raw");
+            write_file(dir.file("expected.raw"), contents);
+            g_assert_cmpint(run_program({"cmp", name, dir.file("expected.raw")}), ==, 0);
+        }
+        if (have_qemu_img()) {
+            g_assert_cmpint(run_program({"qemu-img", "check", "-q", file}), ==, 0);
+            write_file(dir.file("expected.raw"), contents);
+            g_assert_cmpint(
+                run_program({"qemu-img", "compare", "-q", "-f", "qcow2", "-F", "raw", file, dir.file("expected.raw")}),
+                ==, 0);
+        }
+        open();
+        check_contents();
+    }
+
+    void step() {
+        switch (g_test_rand_int_range(0, 20)) {
+            case 0:
+            case 1:
+                return zero(RequestFlags::None);
+            case 2:
+                return zero(RequestFlags::MayUnmap);
+            case 3:
+            case 4:
+                return discard();
+            case 5:
+                g_assert_cmpint(disk().flush(), ==, 0);
+                return;
+            case 6:
+            case 7:
+            case 8:
+                return sync_wait(*fixture.context, co_write_many(*this));
+            case 9:
+                if (g_test_rand_int_range(0, 3) == 0)
+                    resize();
+                return;
+            default:
+                return write();
+        }
+    }
+};
+
+void random_operations(gconstpointer data) {
+    Model model(*static_cast<const Kind*>(data));
+    for (int round = 0; round < 4; round++) {
+        for (int i = 0; i < 40; i++) {
+            model.step();
+            if (i % 8 == 7)
+                model.check_contents();
+        }
+        model.check_contents();
+        model.check_file();
+    }
+}
+
+constexpr const char* kTinyCaches = ", 'l2-cache-size': 1024, 'l2-cache-entry-size': 512, 'cache-clean-interval': 1";
+
+const Kind kKinds[] = {
+    {"plain"},
+    {"v2", .version = Version::V2},
+    {"v2-backing", .backing = true, .version = Version::V2},
+    {"backing", .backing = true},
+    {"cluster-512", .cluster_bits = 9},
+    {"cluster-512-backing-refcount-1", .cluster_bits = 9, .refcount_bits = 1, .backing = true},
+    {"cluster-512-refcount-64", .cluster_bits = 9, .refcount_bits = 64},
+    {"cluster-4k-refcount-2", .cluster_bits = 12, .refcount_bits = 2},
+    {"cluster-4k-refcount-4-tiny-caches", .cluster_bits = 12, .refcount_bits = 4, .more = kTinyCaches},
+    {"cluster-512-tiny-caches", .cluster_bits = 9, .more = kTinyCaches},
+    {"cluster-2m-refcount-8", .cluster_bits = 21, .refcount_bits = 8},
+    {"refcount-32-backing", .refcount_bits = 32, .backing = true},
+    {"subclusters", .extended_l2 = true},
+    {"subclusters-16k-backing", .cluster_bits = 14, .extended_l2 = true, .backing = true},
+    {"subclusters-2m-backing", .cluster_bits = 21, .extended_l2 = true, .backing = true},
+    {"data-file", .data_file = true},
+    {"data-file-backing-4k", .cluster_bits = 12, .backing = true, .data_file = true},
+    {"data-file-raw", .data_file = true, .data_file_raw = true},
+    {"data-file-subclusters", .extended_l2 = true, .data_file = true},
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    g_test_init(&argc, &argv, nullptr);
+    for (const Kind& kind : kKinds)
+        g_test_add_data_func(fmt::format("/qcow2-model/random-operations/{}", kind.name).c_str(), &kind,
+                             random_operations);
+    return g_test_run();
+}
