@@ -51,9 +51,14 @@ Task<int> Qcow2Driver::co_preadv(int64_t offset, int64_t bytes, IoVector iov, Re
     return co_read(*image_, backing(), offset, bytes, iov);
 }
 
-// Before the first write: features that this program does not know are not kept consistent.
-Task<int> Qcow2Driver::co_begin_writing() {
-    auto guard = co_await image_->writing->allocation_lock.co_lock();
+Task<int> Qcow2Driver::co_begin_change() {
+    WriteState& state = *image_->writing;
+    if (image_->is_corrupt())
+        co_return co_await state.co_mark_corrupt();
+    if (header_is_ours_.load(std::memory_order_acquire))
+        co_return 0;
+    auto guard = co_await state.allocation_lock.co_lock();
+    // Features that this program does not know are not kept consistent.
     if (image_->header.autoclear & ~uint64_t{kDataFileRaw}) {
         Header header = image_->header;
         header.autoclear &= kDataFileRaw;
@@ -65,22 +70,22 @@ Task<int> Qcow2Driver::co_begin_writing() {
 }
 
 Task<int> Qcow2Driver::co_pwritev(int64_t offset, int64_t bytes, IoVector iov, RequestFlags) {
-    if (!header_is_ours_.load(std::memory_order_acquire))
-        if (int ret = co_await co_begin_writing(); ret < 0)
+    if (!header_is_ours_.load(std::memory_order_acquire) || image_->is_corrupt())
+        if (int ret = co_await co_begin_change(); ret < 0)
             co_return ret;
     co_return co_await co_write(*image_, backing(), offset, bytes, iov);
 }
 
 Task<int> Qcow2Driver::co_pwrite_zeroes(int64_t offset, int64_t bytes, RequestFlags flags) {
-    if (!header_is_ours_.load(std::memory_order_acquire))
-        if (int ret = co_await co_begin_writing(); ret < 0)
+    if (!header_is_ours_.load(std::memory_order_acquire) || image_->is_corrupt())
+        if (int ret = co_await co_begin_change(); ret < 0)
             co_return ret;
     co_return co_await co_write_zeroes(*image_, backing(), offset, bytes, has(flags, RequestFlags::MayUnmap));
 }
 
 Task<int> Qcow2Driver::co_pdiscard(int64_t offset, int64_t bytes) {
-    if (!header_is_ours_.load(std::memory_order_acquire))
-        if (int ret = co_await co_begin_writing(); ret < 0)
+    if (!header_is_ours_.load(std::memory_order_acquire) || image_->is_corrupt())
+        if (int ret = co_await co_begin_change(); ret < 0)
             co_return ret;
     co_return co_await co_discard(*image_, backing(), offset, bytes);
 }
@@ -88,13 +93,15 @@ Task<int> Qcow2Driver::co_pdiscard(int64_t offset, int64_t bytes) {
 Task<int> Qcow2Driver::co_flush() {
     if (!image_->writing)
         co_return co_await BlockDriver::co_flush();
+    if (image_->is_corrupt())
+        co_return co_await image_->writing->co_mark_corrupt();
     co_return co_await image_->writing->co_flush();
 }
 
 Task<Result<>> Qcow2Driver::co_truncate(int64_t size, bool, PreallocMode prealloc, RequestFlags) {
     if (prealloc != PreallocMode::Off)
         co_return fail_errno(ENOTSUP, "{}: preallocation", image_->name);
-    int ret = co_await co_begin_writing();
+    int ret = co_await co_begin_change();
     if (ret == 0)
         ret = co_await co_resize(*image_, backing(), size);
     if (ret < 0)
@@ -106,6 +113,8 @@ Task<int> Qcow2Driver::co_close() {
     if (!image_->writing)
         co_return 0;
     WriteState& state = *image_->writing;
+    if (image_->is_corrupt())
+        co_return co_await state.co_mark_corrupt();  // what is in memory may be as wrong as what is on the disk
     int ret = co_await state.co_flush();
     if (ret == 0) {  // what that has made free
         auto guard = co_await state.allocation_lock.co_lock();
@@ -252,6 +261,8 @@ Task<Result<std::unique_ptr<BlockDriver>>> co_open(OpenContext& context) {
         image->writing = std::make_unique<WriteState>(*image, image->cache_owner(), std::move(reftable),
                                                       sizes->refcount_pieces * image->geometry().cluster_size());
         image->writing->pass_discards = context.flags().discard == Discard::Unmap;
+        if (auto found = image->writing->find_metadata(); !found)
+            co_return fail_with(std::move(found.error()));
     }
     co_return std::make_unique<Qcow2Driver>(context, std::move(*options), std::move(image));
 }

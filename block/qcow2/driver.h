@@ -35,7 +35,8 @@ private:
     struct CleanTimer;
 
     BdrvChild* backing() const;
-    Task<int> co_begin_writing();
+    // Before a change of any kind: 0, or -EIO if the image is known to be corrupt.
+    Task<int> co_begin_change();
 
     Qcow2Options options_;
     std::unique_ptr<Image> image_;

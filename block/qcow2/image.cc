@@ -51,6 +51,9 @@ std::optional<int> Image::try_map(uint64_t guest, uint64_t bytes, Run& run, RunF
     if (run.kind == Kind::Invalid)
         return report_corruption(fmt::format("invalid L2 entry {:#x} (L2 offset: {:#x}, L2 index: {:#x})",
                                              run.entry.descriptor, table, geometry().l2_index(guest)));
+    if (format.data_file && has_host_cluster(run.kind) && run.host != guest)
+        return report_corruption(
+            fmt::format("the external data file's cluster at {:#x} is not at its guest offset {:#x}", run.host, guest));
     return 0;
 }
 

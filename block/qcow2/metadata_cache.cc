@@ -148,11 +148,6 @@ void MetadataCache::drop(uint64_t offset, uint64_t bytes) {
     });
 }
 
-bool MetadataCache::has_dirty() const {
-    std::lock_guard guard(lock_);
-    return std::ranges::any_of(pieces_, [](const Piece& piece) { return piece.dirty != 0; });
-}
-
 std::vector<DirtyPart> MetadataCache::take_dirty() {
     std::vector<DirtyPart> parts;
     std::lock_guard guard(lock_);
@@ -186,11 +181,6 @@ void MetadataCache::clean_unused() {
         index_.erase(piece.offset);
         return true;
     });
-}
-
-size_t MetadataCache::pieces() const {
-    std::lock_guard guard(lock_);
-    return pieces_.size();
 }
 
 }  // namespace ashlar::qcow2

@@ -45,7 +45,6 @@ public:
     ~MetadataCache();
 
     size_t piece_bytes() const { return piece_bytes_; }
-    size_t max_pieces() const { return max_pieces_; }
 
     // Calls fn(bytes) for what is at `offset` in the file, up to the end of its piece. False: it is not in memory.
     template <class Fn>
@@ -75,9 +74,7 @@ public:
 
     // Forgets the pieces in a range, changes and all. Nobody may be using it.
     void drop(uint64_t offset, uint64_t bytes);
-    void drop_all() { drop(0, ~uint64_t{0}); }
 
-    bool has_dirty() const;
     // What has been changed since it was last taken, to be written; then, before it is called again, finish_write()
     // says whether it was. If not it will be taken again.
     [[nodiscard]] std::vector<DirtyPart> take_dirty();
@@ -85,7 +82,6 @@ public:
 
     // Frees the pieces that were not used since the last call (cache-clean-interval).
     void clean_unused();
-    size_t pieces() const;  // in memory
 
 private:
     struct Piece {
@@ -116,7 +112,7 @@ private:
     const size_t piece_bytes_;
     const size_t max_pieces_;
     const size_t part_bytes_;
-    mutable std::mutex lock_;
+    std::mutex lock_;
     Pieces pieces_;
     std::unordered_map<uint64_t, Pieces::iterator> index_;
 };

@@ -25,6 +25,13 @@ Refcounts::Refcounts(Image& image, MetadataCache::Owner& owner, std::vector<uint
       fresh_from_(geometry_.cluster_end(static_cast<uint64_t>(std::max<int64_t>(image.file.length(), 0)))),
       table_offset_(image.header.reftable_offset) {}
 
+Result<void> Refcounts::find_metadata(MetadataMap& map) const {
+    for (size_t i = 0; i < table_.size(); i++)
+        if (table_[i] != 0 && !map.add(MetadataKind::Refblock, table_[i], geometry_.cluster_size()))
+            return fail("refcount table entry {}: the refcount block at {:#x} overlaps other metadata", i, table_[i]);
+    return {};
+}
+
 uint64_t Refcounts::block_of(uint64_t cluster) const {
     uint64_t index = cluster >> geometry_.refblock_bits();
     return index < table_.size() ? table_[index] & kReftableOffsetMask : 0;
@@ -98,6 +105,15 @@ Task<int> Refcounts::co_find(uint64_t want, bool exactly, bool only_counted, Clu
     co_return 0;
 }
 
+int Refcounts::check_unused(ClusterRange range) const {
+    MetadataKind what;
+    uint64_t offset = range.first << geometry_.cluster_bits;
+    if (!image_.writing->metadata.overlaps(offset, range.count << geometry_.cluster_bits, what))
+        return 0;
+    return image_.report_corruption(fmt::format(
+        "the refcount of a cluster at or behind {:#x}, which belongs to the {}, is 0", offset, metadata_name(what)));
+}
+
 void Refcounts::use(ClusterRange range) {
     if (range.first == free_hint_)
         free_hint_ += range.count;
@@ -110,6 +126,8 @@ Task<int> Refcounts::co_allocate(uint64_t want, bool exactly, uint64_t& offset, 
     for (;;) {
         ClusterRange found;
         if (int ret = co_await co_find(want, exactly, false, found); ret < 0)
+            co_return ret;
+        if (int ret = check_unused(found); ret < 0)
             co_return ret;
         bool made = false;
         for (uint64_t i = found.first >> geometry_.refblock_bits();
@@ -141,6 +159,8 @@ Task<int> Refcounts::co_ensure_block(uint64_t index, bool& made) {
         co_return ret;
     if (counts_itself)  // all that it describes is free: it takes the first for itself
         where = {index << geometry_.refblock_bits(), 1};
+    if (ret = check_unused(where); ret < 0)
+        co_return ret;
     Buffer block(geometry_.cluster_size());
     std::ranges::fill(block.span(), std::byte{0});
     if (counts_itself)
@@ -155,6 +175,7 @@ Task<int> Refcounts::co_ensure_block(uint64_t index, bool& made) {
             co_return ret;
     use(where);
     table_[index] = offset;
+    image_.writing->metadata.add(MetadataKind::Refblock, offset, geometry_.cluster_size());
     std::lock_guard guard(lock_);
     dirty_entries_[index] = offset;
     co_return 0;
@@ -179,6 +200,8 @@ Task<int> Refcounts::co_grow_table(uint64_t needed_entries) {
     }
     if ((base + blocks + clusters) > kMaxHostOffset >> geometry_.cluster_bits)
         co_return -EFBIG;
+    if (int ret = check_unused({base, blocks + clusters}); ret < 0)
+        co_return ret;
 
     std::vector<uint64_t> table(clusters * cluster / 8);
     std::ranges::copy(table_, table.begin());
@@ -204,6 +227,10 @@ Task<int> Refcounts::co_grow_table(uint64_t needed_entries) {
     uint64_t old_bytes = geometry_.cluster_end(table_.size() * 8);
     uint64_t old_offset = table_offset_;
     table_ = std::move(table);
+    MetadataMap& metadata = image_.writing->metadata;
+    metadata.remove(old_offset, old_bytes);
+    metadata.add(MetadataKind::Refblock, base << geometry_.cluster_bits, blocks * cluster);
+    metadata.add(MetadataKind::Reftable, header.reftable_offset, clusters * cluster);
     {
         std::lock_guard guard(lock_);
         table_offset_ = header.reftable_offset;
@@ -265,13 +292,20 @@ bool Refcounts::has_many_frees() const {
 }
 
 Task<int> Refcounts::co_apply_frees() {
-    std::vector<ClusterRange> frees;
-    {
-        std::lock_guard guard(lock_);
-        if (safe_frees_.empty())
-            co_return 0;
-        frees.swap(safe_frees_);
+    for (;;) {
+        std::vector<ClusterRange> frees;
+        {
+            std::lock_guard guard(lock_);
+            if ((safe_frees_.empty() && leaving_frees_.empty()) || !image_.writing->writers.try_advance())
+                co_return 0;
+            frees = std::exchange(leaving_frees_, std::exchange(safe_frees_, {}));
+        }
+        if (int ret = co_await co_free(frees); ret < 0)
+            co_return ret;
     }
+}
+
+Task<int> Refcounts::co_free(const std::vector<ClusterRange>& frees) {
     for (ClusterRange range : frees) {
         // A hostile image may have entries that point to where nothing is counted.
         for (uint64_t at = range.first; at < range.first + range.count;) {

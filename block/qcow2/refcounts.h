@@ -17,6 +17,7 @@
 
 namespace ashlar::qcow2 {
 
+class MetadataMap;
 struct Image;
 
 struct ClusterRange {
@@ -27,6 +28,9 @@ struct ClusterRange {
 class Refcounts {
 public:
     Refcounts(Image& image, MetadataCache::Owner& owner, std::vector<uint64_t> table, size_t cache_bytes);
+
+    // Adds the blocks. Fails if they overlap what is there.
+    Result<void> find_metadata(MetadataMap& map) const;
 
     // The count of one cluster, by index.
     [[nodiscard]] Task<int> co_get(uint64_t cluster, uint64_t& count);
@@ -64,7 +68,9 @@ private:
     Task<int> co_find(uint64_t want, bool exactly, bool only_counted, ClusterRange& found);
     Task<int> co_ensure_block(uint64_t index, bool& made);
     Task<int> co_grow_table(uint64_t needed_entries);
+    Task<int> co_free(const std::vector<ClusterRange>& frees);
     Task<int> co_change(ClusterRange range, int delta);
+    int check_unused(ClusterRange range) const;  // -EIO if metadata are there, which has been reported
     void use(ClusterRange range);
 
     Image& image_;
@@ -78,7 +84,8 @@ private:
     std::map<uint64_t, uint64_t> dirty_entries_;
     uint64_t table_offset_;
     std::vector<ClusterRange> frees_;
-    std::vector<ClusterRange> safe_frees_;
+    std::vector<ClusterRange> safe_frees_;     // nothing on the disk refers to them
+    std::vector<ClusterRange> leaving_frees_;  // and only writes that began long ago may be using them
 };
 
 }  // namespace ashlar::qcow2

@@ -67,6 +67,8 @@ Task<int> co_grow_l1(Image& image, uint64_t entries) {
         co_return ret;
     }
     image.l1.replace(std::move(table));
+    state.metadata.remove(old_offset, old_bytes);
+    state.metadata.add(MetadataKind::L1, offset, bytes);
     if (old_bytes > 0)
         state.refcounts.free_later(old_offset, old_bytes);
     co_return 0;
@@ -114,7 +116,7 @@ Task<int> co_grow(Image& image, BdrvChild* backing, uint64_t size) {
 Task<int> co_resize(Image& image, BdrvChild* backing, int64_t size) {
     if (size % static_cast<int64_t>(kSectorSize) != 0)
         co_return -EINVAL;
-    if (image.header.snapshots > 0)
+    if (image.header_copy().snapshots > 0)
         co_return -ENOTSUP;
     int64_t old = image.length.get();
     if (size >= old)

@@ -106,9 +106,12 @@ Task<int> co_plan(Image& image, CoMutex::Guard& guard, uint64_t guest, uint64_t 
     if (invalid)
         co_return image.report_corruption(
             fmt::format("invalid L2 entry {:#x} for guest offset {:#x}", plan.first.descriptor, start));
-    if (!plan.reuses && image.format.data_file) {
+    if (plan.reuses) {
+        if (int ret = state.check_data_place(plan.host, plan.clusters << geometry.cluster_bits); ret < 0)
+            co_return ret;
+    } else if (image.format.data_file) {
         plan.host = start;
-    } else if (!plan.reuses) {
+    } else {
         uint64_t fresh_from = state.refcounts.fresh_from(), got = 0, wanted = plan.clusters;
         if (int ret = co_await state.refcounts.co_allocate(wanted, false, plan.host, got); ret < 0)
             co_return ret;
@@ -295,26 +298,34 @@ Task<int> co_write_allocating(Image& image, BdrvChild* backing, uint64_t guest, 
     co_return ret;
 }
 
+// Writes the beginning of the request if it is in clusters that can be written as they are; else `done` is 0.
+Task<int> co_write_in_place(Image& image, uint64_t guest, uint64_t bytes, IoVector iov, int64_t iov_offset,
+                            uint64_t& done) {
+    GracePeriod::Inside inside(image.writing->writers);
+    Run run;
+    auto mapped = image.try_map(guest, bytes, run, RunFor::Writing);
+    int ret = mapped ? *mapped : co_await image.co_map(guest, bytes, run, RunFor::Writing);
+    done = 0;
+    if (ret < 0 || run.kind != Kind::Normal || !run.entry.copied())
+        co_return ret;
+    if (ret = image.writing->check_data_place(run.host, run.bytes); ret < 0)
+        co_return ret;
+    done = run.bytes;
+    IovSlice slice(iov, iov_offset, static_cast<int64_t>(done));
+    if (image.file.wants_debug_events())
+        co_await image.file.co_debug_event(BlkdebugEvent::WriteAio);
+    co_return co_await image.data.co_pwritev(static_cast<int64_t>(run.host), static_cast<int64_t>(done), slice.get());
+}
+
 }  // namespace
 
 Task<int> co_write(Image& image, BdrvChild* backing, int64_t offset, int64_t bytes, IoVector iov) {
     for (int64_t done = 0; done < bytes;) {
         auto guest = static_cast<uint64_t>(offset + done), left = static_cast<uint64_t>(bytes - done);
-        Run run;
-        auto mapped = image.try_map(guest, left, run, RunFor::Writing);
-        int ret = mapped ? *mapped : co_await image.co_map(guest, left, run, RunFor::Writing);
-        if (ret < 0)
-            co_return ret;
-        uint64_t written = run.bytes;
-        if (run.kind == Kind::Normal && run.entry.copied()) {
-            IovSlice slice(iov, done, static_cast<int64_t>(written));
-            if (image.file.wants_debug_events())
-                co_await image.file.co_debug_event(BlkdebugEvent::WriteAio);
-            ret = co_await image.data.co_pwritev(static_cast<int64_t>(run.host), static_cast<int64_t>(written),
-                                                 slice.get());
-        } else {
+        uint64_t written;
+        int ret = co_await co_write_in_place(image, guest, left, iov, done, written);
+        if (ret == 0 && written == 0)
             ret = co_await co_write_allocating(image, backing, guest, left, iov, done, written);
-        }
         if (ret < 0)
             co_return ret;
         done += static_cast<int64_t>(written);

@@ -18,6 +18,48 @@ Task<bool> WriteState::co_may_change(CoMutex::Guard& guard, uint64_t start, uint
     co_return true;
 }
 
+Result<void> WriteState::find_metadata() {
+    const Geometry& geometry = image.geometry();
+    const Header& header = image.header;
+    metadata.add(MetadataKind::Header, 0, geometry.cluster_size());
+    metadata.add(MetadataKind::L1, header.l1_offset, uint64_t{header.l1_size} * 8);
+    metadata.add(MetadataKind::Reftable, header.reftable_offset,
+                 uint64_t{header.reftable_clusters} << header.cluster_bits);
+    if (header.snapshots > 0)  // at least that
+        metadata.add(MetadataKind::Snapshots, header.snapshots_offset, uint64_t{header.snapshots} * 40);
+    if (auto blocks = refcounts.find_metadata(metadata); !blocks)
+        return blocks;
+    for (uint64_t i = 0; i < image.l1.size(); i++) {
+        uint64_t table = image.l1.get(i) & kOffsetMask;
+        if (table == 0)
+            continue;
+        if (geometry.in_cluster(table) != 0)
+            return fail("L1 table entry {}: {:#x} is not the offset of a cluster", i, table);
+        if (!metadata.add(MetadataKind::L2, table, geometry.cluster_size()))
+            return fail("L1 table entry {}: the L2 table at {:#x} overlaps other metadata", i, table);
+    }
+    return {};
+}
+
+int WriteState::check_data_place(uint64_t host, uint64_t bytes) {
+    MetadataKind what;
+    if (image.format.data_file || !metadata.overlaps(host, bytes, what))
+        return 0;
+    return image.report_corruption(
+        fmt::format("Preventing invalid write on metadata (overlaps with {}): {} bytes at {:#x}", metadata_name(what),
+                    bytes, host));
+}
+
+Task<int> WriteState::co_mark_corrupt() {
+    auto guard = co_await allocation_lock.co_lock();
+    if (image.format.version >= 3 && !image.header.has(kCorrupt)) {
+        Header header = image.header;
+        header.incompatible |= kCorrupt;
+        co_await image.co_write_header(std::move(header));  // whether or not that works
+    }
+    co_return -EIO;
+}
+
 void WriteState::set_l1(uint64_t index, uint64_t entry) {
     image.l1.set(index, entry);
     std::lock_guard guard(dirty_lock_);
@@ -55,9 +97,12 @@ Task<int> WriteState::co_own_l2_table(uint64_t guest) {
             refcounts.free_later(offset, table.size());
             co_return ret;
         }
+        metadata.add(MetadataKind::L2, offset, table.size());
         set_l1(index, offset | kCopied);
-        if (old != 0)
+        if (old != 0) {
+            metadata.remove(old, table.size());
             refcounts.free_later(old, table.size());
+        }
     }
     co_return co_await image.l2_cache.co_load(image.l2_entry_offset(guest));
 }

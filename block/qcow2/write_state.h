@@ -6,7 +6,9 @@
 // for that allocation, everyone else goes on.
 #pragma once
 
+#include "block/qcow2/grace_period.h"
 #include "block/qcow2/image.h"
+#include "block/qcow2/metadata_map.h"
 #include "block/qcow2/refcounts.h"
 #include "util/co_mutex.h"
 #include "util/co_queue.h"
@@ -19,11 +21,17 @@ namespace ashlar::qcow2 {
 
 struct WriteState {
     WriteState(Image& image_, MetadataCache::Owner& owner, std::vector<uint64_t> reftable, size_t refcount_cache_bytes)
-        : image(image_), refcounts(image_, owner, std::move(reftable), refcount_cache_bytes) {}
+        : image(image_),
+          metadata(image_.geometry()),
+          refcounts(image_, owner, std::move(reftable), refcount_cache_bytes) {}
+    // Fails if tables of the image are in the same place.
+    Result<void> find_metadata();
 
     Image& image;
     bool pass_discards = false;  // what becomes free is discarded in the file
     CoMutex allocation_lock;
+    MetadataMap metadata;
+    GracePeriod writers;  // those who write to clusters that they found in the mapping
     Refcounts refcounts;
 
     // Guest clusters that are being given new host clusters, from [start, end).
@@ -60,6 +68,8 @@ struct WriteState {
     }
     // How many entries from that of `guest` on are in one piece with it.
     uint64_t entries_in_piece(uint64_t guest) const;
+    // 0, or -EIO if writing guest data there would destroy metadata, which has been reported.
+    int check_data_place(uint64_t host, uint64_t bytes);
     // What `entry` no longer refers to.
     void free_cluster(const L2Entry& entry);
 
@@ -68,6 +78,9 @@ struct WriteState {
     [[nodiscard]] Task<int> co_writeback();
     // The same, with everything on stable storage at the end.
     [[nodiscard]] Task<int> co_flush();
+
+    // After a report of corruption: the image says so itself from now on. Gives -EIO.
+    [[nodiscard]] Task<int> co_mark_corrupt();
 
 private:
     Task<int> co_barrier();

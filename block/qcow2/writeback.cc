@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 
 namespace ashlar::qcow2 {
 
@@ -62,11 +63,15 @@ Task<int> WriteState::co_write_table(const Refcounts::TableEntries& table) {
 
 Task<int> WriteState::co_writeback() {
     auto guard = co_await writeback_lock_.co_lock();
+    if (image.is_corrupt())
+        co_return -EIO;
     co_return co_await co_writeback_locked(false);
 }
 
 Task<int> WriteState::co_flush() {
     auto guard = co_await writeback_lock_.co_lock();
+    if (image.is_corrupt())
+        co_return -EIO;
     co_return co_await co_writeback_locked(true);
 }
 

@@ -62,6 +62,7 @@ inline int run_program(const std::vector<std::string>& words) {
 struct OpenImage {
     BlockFixture& fixture;
     std::unique_ptr<BlockBackend> backend;
+    bool may_fail = false;  // closing it
 
     OpenImage(BlockFixture& f, const std::string& file, bool writable, const std::string& more = "") : fixture(f) {
         auto& node = fixture.add(fmt::format(
@@ -74,8 +75,13 @@ struct OpenImage {
         backend = fixture.attach(node, perms);
     }
     ~OpenImage() {
-        fixture.detach(backend);
-        fixture.del("q");
+        auto detached = fixture.run(backend->co_detach());
+        backend.reset();
+        auto deleted = fixture.run(fixture.graph->co_blockdev_del("q"));
+        if (!may_fail) {
+            BlockFixture::check(std::move(detached));
+            BlockFixture::check(std::move(deleted));
+        }
     }
 
     Bytes read(int64_t offset, size_t bytes) {
