@@ -2,42 +2,8 @@
 
 #include "nbd/uri.h"
 #include "util/keyval.h"
-#include "util/size.h"
 
 namespace ashlar {
-
-const OptionSet<InetSocketOptions>& InetSocketOptions::options() {
-    using Inet = InetSocketOptions;
-    static const auto set = OptionSet<Inet>("InetSocketAddress")
-                                .required("host", &Inet::host, "name or address; empty: every local address")
-                                .required("port", &Inet::port, "number or service name; 0: any that is free")
-                                .optional("to", &Inet::to, "the last port to try")
-                                .optional("ipv4", &Inet::ipv4, "use IPv4 (default: if there is an address)")
-                                .optional("ipv6", &Inet::ipv6, "use IPv6 (default: if there is an address)");
-    return set;
-}
-
-const OptionSet<UnixSocketOptions>& UnixSocketOptions::options() {
-    using Unix = UnixSocketOptions;
-    static const auto set = OptionSet<Unix>("UnixSocketAddress")
-                                .required("path", &Unix::path, "path of the socket")
-                                .optional("abstract", &Unix::abstract, "a name that is not in the file system")
-                                .optional("tight", &Unix::tight, "an abstract name that is not padded");
-    return set;
-}
-
-const OptionSet<VsockSocketOptions>& VsockSocketOptions::options() {
-    static const auto set = OptionSet<VsockSocketOptions>("VsockSocketAddress")
-                                .required("cid", &VsockSocketOptions::cid, "number of the machine, or any")
-                                .required("port", &VsockSocketOptions::port, "number of the port");
-    return set;
-}
-
-const OptionSet<FdSocketOptions>& FdSocketOptions::options() {
-    static const auto set = OptionSet<FdSocketOptions>("FdSocketAddress")
-                                .required("str", &FdSocketOptions::str, "number of an inherited listening socket");
-    return set;
-}
 
 const OptionSet<SocketAddressOptions>& SocketAddressOptions::options() {
     using Address = SocketAddressOptions;
@@ -51,21 +17,7 @@ const OptionSet<SocketAddressOptions>& SocketAddressOptions::options() {
 }
 
 Result<SocketAddress> SocketAddressOptions::address() const {
-    switch (type) {
-        case SocketType::Inet:
-            return InetAddress{inet.data.host, inet.data.port, inet.data.ipv4, inet.data.ipv6,
-                               inet.data.to.value_or(0)};
-        case SocketType::Unix:
-            return UnixAddress{unix_socket.data.path, unix_socket.data.abstract, unix_socket.data.tight};
-        case SocketType::Vsock:
-            return VsockAddress{vsock.data.cid, vsock.data.port};
-        case SocketType::Fd:
-            break;
-    }
-    auto number = parse_int64(fd.data.str);
-    if (!number || *number < 0 || *number > INT32_MAX)
-        return fail("Parameter 'addr.data.str' expects the number of a file descriptor");
-    return FdAddress{static_cast<int>(*number)};
+    return SocketOptions{type, inet.data, unix_socket.data, vsock.data, fd.data}.address("addr.data");
 }
 
 const OptionSet<NbdServerStartOptions>& NbdServerStartOptions::options() {

@@ -1,6 +1,12 @@
 #include "nbd/client.h"
 
+#include <fcntl.h>
+
+#include <algorithm>
+#include <bit>
 #include <cerrno>
+
+#include "util/thread_pool.h"
 
 namespace ashlar::nbd {
 
@@ -17,15 +23,26 @@ struct OptionReplyMessage {
 
 std::unexpected<Error> broken(int ret) {
     if (ret == 0 || ret == -EPIPE)
-        return fail("the NBD server closed the connection");
+        return std::unexpected(Error{.message = "the NBD server closed the connection", .code = ECONNRESET});
     return fail_errno(-ret, "the NBD server cannot be reached");
 }
 
 std::unexpected<Error> refused(const OptionReplyMessage& reply) {
-    std::string why = is_valid_string(reply.text()) && !reply.data.empty()
-                          ? reply.text()
-                          : std::string(option_reply_name(reply.header.type));
-    return fail("the NBD server refused {}: {}", option_name(reply.header.option), why);
+    bool has_text = is_valid_string(reply.text()) && !reply.data.empty();
+    Error error;
+    if (reply.header.option == kOptGo && reply.header.type == kRepErrUnknown) {
+        error.message = "Requested export not available";
+        if (has_text)
+            error.hint = "server reported: " + reply.text();
+    } else {
+        error = fail("the NBD server refused {}: {}", option_name(reply.header.option),
+                     has_text ? reply.text() : std::string(option_reply_name(reply.header.type)))
+                    .error();
+    }
+    error.code = reply.header.type == kRepErrShutdown  ? ESHUTDOWN
+                 : reply.header.type == kRepErrUnknown ? ENOENT
+                                                       : EPERM;
+    return std::unexpected(std::move(error));
 }
 
 std::unexpected<Error> malformed(const OptionReplyMessage& reply) {
@@ -43,7 +60,8 @@ public:
     Task<Result<OptionReplyMessage>> co_reply(uint32_t option);
     // For an option that is answered with ACK or an error: whether it was accepted.
     Task<Result<bool>> co_ask(uint32_t option);
-    // An export that the server refuses is an Error of the class DeviceNotFound.
+    // An export that the server refuses is an Error of the class DeviceNotFound; of the class CommandNotFound, if it
+    // does not know the option.
     Task<Result<ExportDetails>> co_info(uint32_t option, std::string name);
     Task<Result<std::vector<MetaContext>>> co_contexts(uint32_t option, std::string name,
                                                        std::vector<std::string> queries);
@@ -116,14 +134,18 @@ Task<Result<ExportDetails>> Conversation::co_info(uint32_t option, std::string n
         co_return std::unexpected(std::move(sent).error());
     ExportDetails details{.name = name};
     bool has_export = false;
+    size_t infos = 0;
     for (;;) {
         auto reply = co_await co_reply(option);
         if (!reply)
             co_return std::unexpected(std::move(reply).error());
         if (reply->header.is_error())
-            co_return std::unexpected(refused(*reply).error().with_class(ErrorClass::DeviceNotFound));
+            co_return std::unexpected(refused(*reply).error().with_class(
+                reply->header.type == kRepErrUnsup ? ErrorClass::CommandNotFound : ErrorClass::DeviceNotFound));
         if (reply->header.type == kRepAck)
             break;
+        if (infos++ == kMaxInfos)
+            co_return fail("the NBD server answered {} with more than {} informations", option_name(option), kMaxInfos);
         auto info = reply->header.type == kRepInfo ? parse_info_reply(reply->data) : std::nullopt;
         if (!info)
             co_return malformed(*reply);
@@ -166,6 +188,15 @@ Task<Result<std::vector<MetaContext>>> Conversation::co_contexts(uint32_t option
             co_return malformed(*reply);
         if (contexts.size() == kMaxListed)
             co_return fail("the NBD server lists more than {} metadata contexts", kMaxListed);
+        if (option == kOptSetMetaContext) {
+            if (std::ranges::find(queries, context->name) == queries.end())
+                co_return fail("the NBD server selected the metadata context '{}', for which it was not asked",
+                               context->name);
+            for (const MetaContext& other : contexts)
+                if (other.id == context->id || other.name == context->name)
+                    co_return fail("the NBD server selected the metadata contexts '{}' and '{}' with the ids {} and {}",
+                                   other.name, context->name, other.id, context->id);
+        }
         contexts.push_back({context->id, std::string(context->name)});
     }
 }
@@ -187,25 +218,85 @@ Task<Result<ExportDetails>> Conversation::co_export_name(std::string name) {
 
 }  // namespace
 
-Task<Result<Socket>> co_connect(SocketAddress address) {
-    auto resolved = resolve(address, ResolveFor::Connect);
+namespace {
+
+// As QEMU writes it in this message.
+std::string shown(const SocketAddress& address) {
+    if (const auto* inet = std::get_if<InetAddress>(&address))
+        return fmt::format("{}:{}", inet->host, inet->port);
+    if (const auto* un = std::get_if<UnixAddress>(&address); un && !un->abstract)
+        return un->path;
+    if (const auto* vsock = std::get_if<VsockAddress>(&address))
+        return fmt::format("{}:{}", vsock->cid, vsock->port);
+    return ashlar::to_string(address);
+}
+
+Result<> take_inherited(ConnectionAttempt& attempt, int number) {
+    UniqueFd fd(fcntl(number, F_DUPFD_CLOEXEC, 0));
+    int type = 0;
+    socklen_t size = sizeof type;
+    if (!fd || getsockopt(fd.get(), SOL_SOCKET, SO_TYPE, &type, &size) < 0 || type != SOCK_STREAM)
+        return fail("File descriptor '{}' is not a stream socket", number);
+    attempt.socket = Socket(std::move(fd));
+    return {};
+}
+
+// What the server says must make sense before it is used.
+Result<> check_details(ExportDetails& details) {
+    constexpr uint32_t kMaxMinimum = 64u << 10;
+    if (details.info.size > static_cast<uint64_t>(INT64_MAX))
+        return fail("the NBD server's export has {} bytes, more than the limit of {}", details.info.size, INT64_MAX);
+    if (!details.block_sizes)
+        return {};
+    auto& [minimum, preferred, maximum] = *details.block_sizes;
+    if (!std::has_single_bit(minimum) || minimum > kMaxMinimum)
+        return fail("the NBD server's minimum block size of {} is not a power of two of at most {}", minimum,
+                    kMaxMinimum);
+    if (details.info.size % minimum != 0)
+        return fail("the size of the NBD server's export, {}, is not a multiple of its minimum block size of {}",
+                    details.info.size, minimum);
+    if (maximum < minimum)
+        return fail("the NBD server's maximum block size of {} is below its minimum of {}", maximum, minimum);
+    maximum -= maximum % minimum;
+    if (!std::has_single_bit(preferred) || preferred < minimum)
+        preferred = minimum;
+    return {};
+}
+
+}  // namespace
+
+Task<Result<>> co_connect(ConnectionAttempt& attempt, SocketAddress address) {
+    if (const auto* inherited = std::get_if<FdAddress>(&address))
+        co_return take_inherited(attempt, inherited->fd);
+    auto resolved = std::holds_alternative<InetAddress>(address)
+                        ? co_await run_blocking([&] { return resolve(address, ResolveFor::Connect); })
+                        : resolve(address, ResolveFor::Connect);
     if (!resolved)
         co_return std::unexpected(std::move(resolved).error());
-    int error = 0;
+    int error = -ECANCELED;
     for (const ResolvedAddress& one : *resolved) {
+        if (attempt.given_up)
+            break;
         UniqueFd fd(::socket(one.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
         if (!fd) {
             error = -errno;
             continue;
         }
-        Socket socket(std::move(fd));
-        error = co_await socket.connect(one.get(), one.length);
+        attempt.socket = Socket(std::move(fd));
+        error = co_await attempt.socket.connect(one.get(), one.length);
         if (error == 0) {
-            set_low_latency(socket.fd());
-            co_return socket;
+            set_low_latency(attempt.socket.fd());
+            co_return {};
         }
     }
-    co_return fail_errno(-error, "Failed to connect to '{}'", ashlar::to_string(address));
+    co_return fail_errno(-error, "Failed to connect to '{}'", shown(address));
+}
+
+Task<Result<Socket>> co_connect(SocketAddress address) {
+    ConnectionAttempt attempt;
+    if (auto connected = co_await co_connect(attempt, std::move(address)); !connected)
+        co_return std::unexpected(std::move(connected).error());
+    co_return std::move(attempt.socket);
 }
 
 Task<Result<Entered>> co_enter(Socket& socket, EnterOptions options) {
@@ -220,6 +311,8 @@ Task<Result<Entered>> co_enter(Socket& socket, EnterOptions options) {
         if (!details)
             co_return std::unexpected(std::move(details).error());
         entered.details = std::move(*details);
+        if (auto sane = check_details(entered.details); !sane)
+            co_return std::unexpected(std::move(sane).error());
         co_return entered;
     }
     if (options.extended) {
@@ -244,10 +337,16 @@ Task<Result<Entered>> co_enter(Socket& socket, EnterOptions options) {
         contexts = std::move(*selected);
     }
     auto details = co_await server.co_info(kOptGo, options.export_name);
-    if (!details)
+    if (!details && details.error().error_class == ErrorClass::CommandNotFound)  // an old server
+        details = co_await server.co_export_name(options.export_name);
+    if (!details) {
+        details.error().error_class = ErrorClass::Generic;
         co_return std::unexpected(std::move(details).error());
+    }
     entered.details = std::move(*details);
     entered.details.contexts = std::move(contexts);
+    if (auto sane = check_details(entered.details); !sane)
+        co_return std::unexpected(std::move(sane).error());
     co_return entered;
 }
 
@@ -282,7 +381,7 @@ Task<Result<std::vector<ExportDetails>>> co_list(Socket& socket) {
     for (ExportDetails& one : exports) {
         auto details = co_await server.co_info(kOptInfo, one.name);
         if (!details) {
-            if (details.error().error_class != ErrorClass::DeviceNotFound)
+            if (details.error().error_class == ErrorClass::Generic)
                 co_return std::unexpected(std::move(details).error());
             continue;
         }

@@ -12,7 +12,7 @@ namespace ashlar::nbd {
 
 namespace {
 
-constexpr std::string_view kSchemes[] = {"nbd", "nbd+unix", "nbd+vsock", "nbds", "nbds+unix", "nbds+vsock"};
+constexpr std::string_view kSchemes[] = {"nbd", "nbd+tcp", "nbd+unix", "nbd+vsock", "nbds", "nbds+unix", "nbds+vsock"};
 constexpr std::string_view kDefaultCid = "2";  // VMADDR_CID_HOST
 
 template <auto free>

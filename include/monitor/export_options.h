@@ -2,21 +2,11 @@
 #pragma once
 
 #include "util/options.h"
-#include "util/socket_address.h"
+#include "util/socket_options.h"
 
 namespace ashlar {
 
 // --- QAPI's SocketAddressLegacy: {"type": "unix", "data": {"path": "/x"}} ---
-
-enum class SocketType : uint8_t { Inet, Unix, Vsock, Fd };
-constexpr auto enum_names(SocketType) {
-    return std::to_array<EnumName<SocketType>>({
-        {SocketType::Inet, "inet"},
-        {SocketType::Unix, "unix"},
-        {SocketType::Vsock, "vsock"},
-        {SocketType::Fd, "fd"},
-    });
-}
 
 // `data` of one type of socket.
 template <class Data>
@@ -28,37 +18,6 @@ struct SocketData {
                                     .required("data", &SocketData::data, "the address");
         return set;
     }
-};
-
-struct InetSocketOptions {
-    std::string host;
-    std::string port;
-    std::optional<uint16_t> to;
-    std::optional<bool> ipv4;
-    std::optional<bool> ipv6;
-
-    static const OptionSet<InetSocketOptions>& options();
-};
-
-struct UnixSocketOptions {
-    std::string path;
-    bool abstract = false;
-    bool tight = true;
-
-    static const OptionSet<UnixSocketOptions>& options();
-};
-
-struct VsockSocketOptions {
-    std::string cid;
-    std::string port;
-
-    static const OptionSet<VsockSocketOptions>& options();
-};
-
-struct FdSocketOptions {
-    std::string str;  // the number of an inherited descriptor
-
-    static const OptionSet<FdSocketOptions>& options();
 };
 
 struct SocketAddressOptions {

@@ -1,8 +1,9 @@
 // The client's side of the handshake: connecting, listing exports, and entering the transmission phase.
 //
 // Coroutines over a Socket that the caller owns and keeps alive; they suspend in the caller's AioContext. A server that
-// breaks the protocol, or sends more than the limits below, gets an Error; the socket is then of no further use.
-// co_connect resolves the host name before it suspends, which blocks the thread.
+// breaks the protocol, or sends more than the limits below, gets an Error; the socket is then of no further use. Errors
+// of a server that it may make sense to try again (it cannot be reached, has gone, or refuses) have a code; those of
+// one that breaks the protocol have none.
 #pragma once
 
 #include <optional>
@@ -20,6 +21,7 @@ namespace ashlar::nbd {
 
 inline constexpr uint32_t kMaxOptionReply = 64u << 10;  // bytes in one reply of the server
 inline constexpr size_t kMaxListed = 1u << 16;          // exports, or contexts of one export
+inline constexpr size_t kMaxInfos = 1024;               // informations about one export
 
 struct MetaContext {
     uint32_t id = 0;
@@ -30,8 +32,10 @@ struct ExportDetails {
     std::string name;  // the server's canonical one, if it sent that
     std::string description;
     ExportInfo info;
-    std::optional<BlockSizes> block_sizes;  // unset: the server sent none, the protocol's defaults hold
-    std::vector<MetaContext> contexts;      // selected ones after co_enter, available ones from co_list
+    // Unset: the server sent none, the protocol's defaults hold. After co_enter they make sense: the minimum is a power
+    // of two of at most 64 KiB that divides the size, and the maximum a multiple of it.
+    std::optional<BlockSizes> block_sizes;
+    std::vector<MetaContext> contexts;  // selected ones after co_enter, available ones from co_list
 };
 
 struct EnterOptions {
@@ -46,6 +50,18 @@ struct Entered {
     ExportDetails details;
 };
 
+// A connection in the making, which another coroutine of the same AioContext may give up: what is done with `socket`
+// then soon fails.
+struct ConnectionAttempt {
+    Socket socket;
+    bool given_up = false;
+
+    void give_up() {
+        given_up = true;
+        socket.cancel();
+    }
+};
+[[nodiscard]] Task<Result<>> co_connect(ConnectionAttempt& attempt, SocketAddress address);
 [[nodiscard]] Task<Result<Socket>> co_connect(SocketAddress address);
 
 // Over a fresh connection. On success the transmission phase has begun.

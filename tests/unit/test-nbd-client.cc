@@ -47,7 +47,8 @@ void test_enter_refused() {
     NbdFixture f;
     Socket socket = connect_to(*f.server);
     auto entered = sync_wait(*f.context, co_enter(socket, {.export_name = "other"}));
-    assert_str(entered.error().message, "the NBD server refused NBD_OPT_GO: export 'other' not present");
+    assert_str(entered.error().message, "Requested export not available");
+    assert_str(entered.error().hint, "server reported: export 'other' not present");
     Socket unused = connect_to(*f.server);
     entered = sync_wait(*f.context, co_enter(unused, {.export_name = "\xff"}));
     g_assert_false(entered.has_value());
