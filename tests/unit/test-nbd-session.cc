@@ -2,6 +2,8 @@
 #include "nbd/client_session.h"
 #include "tests/unit/assert_str.h"
 #include "tests/unit/nbd_script_server.h"
+#include "util/io_thread.h"
+#include "util/timer.h"
 
 using namespace ashlar;
 using namespace ashlar::nbd;
@@ -473,6 +475,249 @@ void test_handshake_limits() {
     g_assert_true(f.open_error().contains("more than the limit"));
 }
 
+// --- servers that go and come ---
+
+// Runs a request in the background.
+struct Later {
+    TaskScope scope;
+    std::optional<int> result;
+
+    void start(Fixture& f, uint16_t command, uint64_t offset = 0, uint64_t length = 0) {
+        result.reset();
+        scope.spawn_on(*f.context, co_run(*this, *f.session, command, offset, length));
+    }
+    static Task<void> co_run(Later& self, ClientSession& session, uint16_t command, uint64_t offset, uint64_t length) {
+        self.result = co_await session.co_request(command, 0, offset, length);
+    }
+};
+
+void turn_for(AioContext& context, int64_t ns) {
+    for (int64_t end = now_ns() + ns; now_ns() < end;)
+        context.poll(false);
+}
+
+bool turn_until(AioContext& context, auto done) {
+    for (int64_t end = now_ns() + 20'000 * kMs; !done();) {
+        if (now_ns() > end)
+            return false;
+        context.poll(false);
+    }
+    return true;
+}
+
+void test_reconnect() {
+    Fixture f;
+    f.options.reconnect_delay_ns = 60'000 * kMs;
+    unsigned answered = 0;
+    bool deaf = true;
+    f.server.answer = [&](const Request& request, const Say& say) -> std::optional<ByteVector> {
+        if (deaf)
+            return ByteVector{};
+        answered++;
+        return answer_everything(request, say);
+    };
+    f.open();
+    // One that the server has and does not answer, and one that is made while there is none.
+    Later first, second;
+    first.start(f, kCmdTrim, 0, 512);
+    g_assert_true(turn_until(*f.context, [&] { return f.server.requests.size() == 1; }));
+    f.server.stop();
+    second.start(f, kCmdTrim, 512, 512);
+    turn_for(*f.context, 300 * kMs);
+    g_assert_false(first.result || second.result);
+    g_assert_cmpuint(f.session->connected(), ==, 0);
+    deaf = false;
+    f.server.start();
+    g_assert_true(turn_until(*f.context, [&] { return first.result && second.result; }));
+    g_assert_cmpint(*first.result, ==, 0);
+    g_assert_cmpint(*second.result, ==, 0);
+    g_assert_cmpuint(answered, ==, 2);
+    g_assert_cmpuint(f.server.accepted, ==, 2);
+}
+
+void test_reconnect_delay_ends() {
+    Fixture f;
+    f.options.reconnect_delay_ns = 200 * kMs;
+    f.server.answer = answer_everything;
+    f.open();
+    f.server.stop();
+    Later held;
+    turn_for(*f.context, 1 * kMs);
+    int64_t start = now_ns();
+    held.start(f, kCmdFlush);
+    g_assert_true(turn_until(*f.context, [&] { return held.result.has_value(); }));
+    g_assert_cmpint(*held.result, ==, -EIO);
+    g_assert_cmpint(now_ns() - start, >=, 150 * kMs);
+    // Now requests fail at once; but the server is still looked for.
+    start = now_ns();
+    g_assert_cmpint(f.request(kCmdFlush, 0, 0), ==, -EIO);
+    g_assert_cmpint(now_ns() - start, <, 100 * kMs);
+    f.server.start();
+    g_assert_true(turn_until(*f.context, [&] { return f.session->connected() == 1; }));
+    g_assert_cmpint(f.request(kCmdFlush, 0, 0), ==, 0);
+}
+
+void test_no_reconnect_delay() {
+    Fixture f;
+    f.server.answer = [](const Request&, const Say&) -> std::optional<ByteVector> { return ByteVector{}; };
+    f.open();
+    Later lost;
+    lost.start(f, kCmdFlush);
+    g_assert_true(turn_until(*f.context, [&] { return f.server.requests.size() == 1; }));
+    f.server.hang_up();
+    g_assert_true(turn_until(*f.context, [&] { return lost.result.has_value(); }));
+    g_assert_cmpint(*lost.result, ==, -EIO);
+    f.server.answer = answer_everything;
+    g_assert_true(turn_until(*f.context, [&] { return f.session->connected() == 1; }));
+    g_assert_cmpint(f.request(kCmdFlush, 0, 0), ==, 0);
+}
+
+// A request that kills the server each time is not repeated for ever.
+void test_deadly_request() {
+    Fixture f;
+    f.options.reconnect_delay_ns = 400 * kMs;
+    f.server.answer = [](const Request&, const Say&) -> std::optional<ByteVector> { return std::nullopt; };
+    f.open();
+    g_assert_cmpint(f.request(kCmdFlush, 0, 0), ==, -EIO);
+    g_assert_cmpuint(f.server.requests.size(), >=, 2);
+    g_assert_cmpuint(f.server.requests.size(), <=, 5);
+}
+
+void test_another_server() {
+    const std::function<void(ScriptServer&)> changes[] = {
+        [](ScriptServer& s) { s.info.size *= 2; }, [](ScriptServer& s) { s.info.flags |= kReadOnly; },
+        [](ScriptServer& s) { s.sizes = BlockSizes{512, 4096, 1 << 20}; }, [](ScriptServer& s) { s.context = "x:y"; },
+        [](ScriptServer& s) { s.style = HeaderStyle::Simple; }};
+    for (const auto& change : changes) {
+        Fixture f;
+        f.options.reconnect_delay_ns = 60'000 * kMs;
+        f.server.answer = answer_everything;
+        f.open();
+        f.server.stop();
+        turn_for(*f.context, 1 * kMs);
+        Later held;
+        held.start(f, kCmdFlush);
+        change(f.server);
+        f.server.start();
+        g_assert_true(turn_until(*f.context, [&] { return held.result.has_value(); }));
+        g_assert_cmpint(*held.result, ==, -EIO);
+        g_assert_cmpuint(f.server.requests.size(), ==, 0);
+    }
+}
+
+// A server that is shutting down says so; what it refuses is kept for the next one.
+void test_shutdown() {
+    for (bool delay : {false, true}) {
+        Fixture f;
+        f.options.reconnect_delay_ns = delay ? 60'000 * kMs : 0;
+        unsigned refused = 0;
+        f.server.answer = [&](const Request& request, const Say& say) -> std::optional<ByteVector> {
+            if (f.server.accepted == 1) {
+                refused++;
+                return say.error(kEShutdown, "");
+            }
+            return answer_everything(request, say);
+        };
+        f.open();
+        g_assert_cmpint(f.request(kCmdFlush, 0, 0), ==, delay ? 0 : -ESHUTDOWN);
+        g_assert_cmpuint(refused, ==, 1);
+        g_assert_true(turn_until(*f.context, [&] { return f.server.accepted == 2 && f.server.finished == 1; }));
+        g_assert_cmpuint(f.server.disconnects, ==, 1);
+    }
+}
+
+struct Starter : Timer {
+    ScriptServer& server;
+    Starter(AioContext& context, ScriptServer& s)
+        : Timer(context, [](Timer& t) { static_cast<Starter&>(t).server.start(); }), server(s) {}
+};
+
+void test_open_timeout() {
+    Fixture f;
+    f.server.answer = answer_everything;
+    f.server.stop();
+    g_assert_true(f.open_error().starts_with("Failed to connect to '"));
+    f.options.open_timeout_ns = 60'000 * kMs;
+    Starter starter(*f.context, f.server);
+    starter.arm(now_ns() + 300 * kMs);
+    f.open();
+    g_assert_cmpint(f.request(kCmdFlush, 0, 0), ==, 0);
+    f.close();
+
+    f.server.silent = true;
+    f.options.open_timeout_ns = 300 * kMs;
+    const int64_t start = now_ns();
+    g_assert_true(f.open_error().contains("handshake"));
+    g_assert_cmpint(now_ns() - start, >=, 300 * kMs);
+    g_assert_cmpint(now_ns() - start, <, 5'000 * kMs);
+}
+
+void test_multi_conn() {
+    Fixture f;
+    f.options.connections = 4;
+    f.options.reconnect_delay_ns = 60'000 * kMs;
+    std::vector<std::pair<unsigned, ByteVector>> held;
+    f.server.answer = answer_everything;
+    f.open();
+    turn_for(*f.context, 50 * kMs);
+    g_assert_cmpuint(f.session->connected(), ==, 1);  // it did not promise
+    f.close();
+
+    f.server.info.flags |= kCanMultiConn;
+    f.server.accepted = 0;
+    f.open();
+    g_assert_true(turn_until(*f.context, [&] { return f.session->connected() == 4; }));
+    // As many at once as there are connections, each on its own: every cookie is the first of its connection.
+    f.server.requests.clear();
+    f.server.answer = [](const Request&, const Say&) -> std::optional<ByteVector> { return ByteVector{}; };
+    Later later[4];
+    for (Later& one : later)
+        one.start(f, kCmdFlush);
+    g_assert_true(turn_until(*f.context, [&] { return f.server.requests.size() == 4; }));
+    for (const Request& request : f.server.requests)
+        g_assert_cmpuint(request.cookie >> 8, ==, 1);
+    f.server.answer = answer_everything;
+    f.server.hang_up();
+    g_assert_true(turn_until(*f.context, [&] { return f.session->connected() == 4; }));
+    for (Later& one : later) {
+        g_assert_true(turn_until(*f.context, [&] { return one.result.has_value(); }));
+        g_assert_cmpint(*one.result, ==, 0);
+    }
+}
+
+// Requests come from several threads; a restart in the middle is not noticed.
+void test_threads() {
+    Fixture f;
+    f.options.reconnect_delay_ns = 60'000 * kMs;
+    f.options.connections = 3;
+    f.server.info.flags |= kCanMultiConn;
+    f.server.answer = answer_everything;
+    f.open();
+    std::vector<std::unique_ptr<IOThread>> threads;
+    for (int i = 0; i < 2; i++)
+        threads.push_back(*IOThread::create("t" + std::to_string(i)));
+    struct Worker {
+        static Task<void> co_work(ClientSession& session, std::atomic<unsigned>& good) {
+            for (unsigned i = 0; i < 200; i++) {
+                ByteVector data(4096);
+                iovec iov{data.data(), data.size()};
+                int ret = co_await session.co_request(kCmdRead, 0, 0, data.size(), {&iov, 1});
+                good += ret == 0 && data == filled(4096, 0x5a);
+            }
+        }
+    };
+    std::atomic<unsigned> good = 0;
+    TaskScope scope;
+    for (unsigned i = 0; i < 12; i++)
+        scope.spawn_on(i % 3 == 2 ? *f.context : threads[i % 3]->context(), Worker::co_work(*f.session, good));
+    g_assert_true(turn_until(*f.context, [&] { return good > 300; }));
+    f.server.stop();
+    f.server.start();
+    g_assert_true(turn_until(*f.context, [&] { return scope.running() == 0; }));
+    sync_wait(*f.context, scope.join());
+    g_assert_cmpuint(good, ==, 12 * 200);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -485,5 +730,14 @@ int main(int argc, char** argv) {
     g_test_add_func("/nbd/session/a-server-that-vanishes-fails-its-requests", test_vanishing);
     g_test_add_func("/nbd/session/any-number-of-requests-in-any-order", test_many_requests);
     g_test_add_func("/nbd/session/bounds-of-the-handshake", test_handshake_limits);
+    g_test_add_func("/nbd/session/requests-wait-for-the-server-to-come-back", test_reconnect);
+    g_test_add_func("/nbd/session/and-fail-when-it-has-been-too-long", test_reconnect_delay_ends);
+    g_test_add_func("/nbd/session/without-a-delay-they-fail-and-later-ones-work", test_no_reconnect_delay);
+    g_test_add_func("/nbd/session/a-request-that-kills-the-server-is-given-up", test_deadly_request);
+    g_test_add_func("/nbd/session/another-server-at-the-address-is-not-used", test_another_server);
+    g_test_add_func("/nbd/session/a-server-that-shuts-down-is-left", test_shutdown);
+    g_test_add_func("/nbd/session/opening-waits-for-the-server", test_open_timeout);
+    g_test_add_func("/nbd/session/several-connections-if-the-server-can", test_multi_conn);
+    g_test_add_func("/nbd/session/from-any-thread-across-a-restart", test_threads);
     return g_test_run();
 }
