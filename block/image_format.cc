@@ -48,6 +48,14 @@ Task<Result<void>> ImageFormat::co_show_snapshot(std::string) {
     co_return not_supported("internal snapshots");
 }
 
+Result<void> ImageFormat::can_store_bitmap(const std::string&, uint32_t) const {
+    return not_supported("dirty bitmaps");
+}
+
+Task<Result<void>> ImageFormat::co_remove_bitmap(std::string) {
+    co_return not_supported("dirty bitmaps");
+}
+
 Task<int> ImageFormat::co_write_vm_state(int64_t, std::span<const std::byte>) {
     co_return -ENOTSUP;
 }

@@ -1,4 +1,5 @@
 #include "block/block_graph.h"
+#include "block/dirty_bitmap.h"
 #include "block/node_io.h"
 #include "block/request_tracker.h"
 
@@ -24,6 +25,10 @@ Task<Result<>> NodeIo::co_truncate(BlockDriverState& node, int64_t size, bool ex
     const int64_t before = node.length();
     if (before < 0)
         co_return fail_errno(static_cast<int>(-before), "Failed to get image size");
+    for (const auto& bitmap : node.dirty_bitmaps())
+        if (auto ok = DirtyBitmap::check_size(bitmap->granularity(), size); !ok)
+            co_return std::unexpected(
+                std::move(ok.error()).prefixed(fmt::format("Dirty bitmap '{}'", bitmap->name())));
     std::optional<RequestTracker::Request> tracked;
     if (node.tracks_writes_) {
         const int64_t start = align_down(std::min(before, size), node.limits_.request_alignment);
@@ -31,8 +36,11 @@ Task<Result<>> NodeIo::co_truncate(BlockDriverState& node, int64_t size, bool ex
         co_await node.tracker_->co_enter(*tracked);
     }
     auto done = co_await node.driver_->co_truncate(size, exact, prealloc, flags);
-    if (done && node.length() != before)
+    if (const int64_t now = node.length(); now >= 0 && now != before) {
+        for (const auto& bitmap : node.dirty_bitmaps())
+            bitmap->resize(now);
         node.graph_.announce_resize(node);
+    }
     co_return done;
 }
 

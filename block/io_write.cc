@@ -104,6 +104,7 @@ Task<int> NodeIo::co_pwritev(BlockDriverState& node, int64_t offset, int64_t byt
         co_return -ENOSPC;
     if (has(flags & ~node.supported_.write, RequestFlags::Compressed))
         co_return -ENOTSUP;
+    const bool changes = !has(flags, RequestFlags::Unchanged);
     flags &= node.supported_.write | ~RequestFlags::Unchanged;
 
     if (node.flags_.detect_zeroes != DetectZeroes::Off && bytes > 0 && iov_is_zero(iov)) {
@@ -118,6 +119,8 @@ Task<int> NodeIo::co_pwritev(BlockDriverState& node, int64_t offset, int64_t byt
         co_await node.tracker_->co_enter(*tracked);
     flags &= ~RequestFlags::Serialising;
     int ret = co_await co_write_pieces(node, offset, bytes, iov, flags);
+    if (changes)
+        node.mark_dirty(offset, bytes);
     tracked.reset();
     if (ret == 0 && flush_after)
         ret = co_await node.co_flush();

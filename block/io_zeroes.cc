@@ -113,6 +113,7 @@ Task<int> NodeIo::co_pwrite_zeroes(BlockDriverState& node, int64_t offset, int64
         ret = co_await co_zero_pieces(node, middle, tail - middle, flags);
     if (ret == 0)
         ret = co_await co_write_zero_buffers(node, tail, end - tail, write_flags);
+    node.mark_dirty(offset, bytes);
     tracked.reset();
     if (ret == 0 && flush_after)
         ret = co_await node.co_flush();
@@ -140,16 +141,14 @@ Task<int> NodeIo::co_pdiscard(BlockDriverState& node, int64_t offset, int64_t by
             co_await node.tracker_->co_enter(*tracked);
     }
     const int64_t most = limits.max_pdiscard ? limits.max_pdiscard / alignment * alignment : kMaxLength;
-    while (at < end) {
-        int64_t n = std::min(end - at, most);
-        int ret = co_await node.driver_->co_pdiscard(at, n);
-        if (ret == -ENOTSUP)
-            co_return 0;
-        if (ret < 0)
-            co_return ret;
-        at += n;
+    int ret = 0;
+    for (int64_t from = at; from < end && ret == 0;) {
+        int64_t n = std::min(end - from, most);
+        ret = co_await node.driver_->co_pdiscard(from, n);
+        from += n;
     }
-    co_return 0;
+    node.mark_dirty(at, end - at);
+    co_return ret == -ENOTSUP ? 0 : ret;
 }
 
 }  // namespace ashlar

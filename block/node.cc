@@ -1,5 +1,6 @@
 #include "block/block_node.h"
 
+#include "block/dirty_bitmap.h"
 #include "block/flush_queue.h"
 #include "block/node_io.h"
 #include "block/request_tracker.h"
@@ -41,6 +42,22 @@ void BlockDriverState::track_writes() {
     tracks_writes_ = needs_write_care_ = true;
 }
 
+void BlockDriverState::add_dirty_bitmap(std::shared_ptr<DirtyBitmap> bitmap) {
+    dirty_bitmaps_.push_back(std::move(bitmap));
+    needs_write_care_ = true;
+}
+
+void BlockDriverState::remove_dirty_bitmap(const DirtyBitmap& bitmap) {
+    std::erase_if(dirty_bitmaps_, [&](const auto& b) { return b.get() == &bitmap; });
+    refresh_write_care();
+}
+
+// What has been written, as far as the driver got, or may have been.
+void BlockDriverState::mark_dirty(int64_t offset, int64_t bytes) {
+    for (const auto& bitmap : dirty_bitmaps_)
+        bitmap->mark(offset, bytes, driver_->length());
+}
+
 void BlockDriverState::refresh_limits() {
     limits_ = driver_->limits();
     limits_.request_alignment = std::max(limits_.request_alignment, 1u);
@@ -70,8 +87,12 @@ void BlockDriverState::refresh_limits() {
     }
     wants_debug_events_ = driver_->wants_debug_events();
     tracks_writes_ = tracks_writes_ || alignment > 1;
-    needs_write_care_ =
-        flags_.read_only || tracks_writes_ || wants_debug_events_ || flags_.detect_zeroes != DetectZeroes::Off;
+    refresh_write_care();
+}
+
+void BlockDriverState::refresh_write_care() {
+    needs_write_care_ = flags_.read_only || tracks_writes_ || wants_debug_events_ || !dirty_bitmaps_.empty() ||
+                        flags_.detect_zeroes != DetectZeroes::Off;
 }
 
 BlockLimits BlockDriverState::merged_limits() const {

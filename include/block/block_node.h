@@ -20,6 +20,7 @@
 namespace ashlar {
 
 class BlockBackend;
+class DirtyBitmap;
 class FlushQueue;
 class RequestTracker;
 
@@ -84,6 +85,11 @@ public:
     // alignment is more than a byte, else after this, in a drained section.
     void track_writes();
 
+    // --- dirty bitmaps (block/node_bitmaps.h): the list changes in a drained section ---
+    std::span<const std::shared_ptr<DirtyBitmap>> dirty_bitmaps() const { return dirty_bitmaps_; }
+    void add_dirty_bitmap(std::shared_ptr<DirtyBitmap> bitmap);
+    void remove_dirty_bitmap(const DirtyBitmap& bitmap);
+
 private:
     friend class BlockGraph;
     friend class GraphTransaction;
@@ -92,6 +98,8 @@ private:
 
     BdrvChild* child_with(ChildRole role) const;
     void refresh_limits();
+    void refresh_write_care();
+    void mark_dirty(int64_t offset, int64_t bytes);
     void describe_options();
     void stop_inheriting();
 
@@ -106,6 +114,7 @@ private:
     bool probed_raw_ = false;
     std::atomic<bool> may_grow_ = false;  // by writes behind its end
     NodeFlags flags_;
+    std::vector<std::shared_ptr<DirtyBitmap>> dirty_bitmaps_;
 
     std::unique_ptr<RequestTracker> tracker_;
     std::unique_ptr<FlushQueue> flush_queue_;

@@ -96,6 +96,11 @@ public:
 
     // --- dirty bitmaps in the image ---
     virtual std::vector<StoredBitmap> stored_bitmaps() const { return {}; }
+    // Whether a bitmap of the node, to be made now, could be stored when it is closed. That is then done for those that
+    // are persistent, as DirtyBitmap says.
+    virtual Result<void> can_store_bitmap(const std::string& name, uint32_t granularity) const;
+    // A persistent one, stored already or not; it is still in the node's list.
+    [[nodiscard]] virtual Task<Result<void>> co_remove_bitmap(std::string name);
 
     // By name or, if there is none of that name, by id. Null: none.
     static const ImageSnapshot* find_snapshot(std::span<const ImageSnapshot> snapshots, const std::string& name_or_id);
