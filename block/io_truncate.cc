@@ -44,4 +44,8 @@ Task<Result<>> NodeIo::co_truncate(BlockDriverState& node, int64_t size, bool ex
     co_return done;
 }
 
+void NodeIo::announce_resize(BlockDriverState& node) {
+    node.graph_.announce_resize(node);
+}
+
 }  // namespace ashlar

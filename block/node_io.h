@@ -45,6 +45,9 @@ struct NodeIo {
     static Task<Result<>> co_truncate(BlockDriverState& node, int64_t size, bool exact, PreallocMode prealloc,
                                       RequestFlags flags);
 
+    // For a driver whose length has changed without being asked to by co_truncate().
+    static void announce_resize(BlockDriverState& node);
+
     // Without checks, tracking and FUA: the loop over the pieces.
     static Task<int> co_read_pieces(BlockDriverState& node, int64_t offset, int64_t bytes, IoVector iov,
                                     RequestFlags flags);

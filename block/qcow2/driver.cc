@@ -2,14 +2,20 @@
 
 #include "block/block_graph.h"
 #include "block/file_name.h"
+#include "block/node_io.h"
 #include "block/qcow2.h"
+#include "block/qcow2/amend.h"
+#include "block/qcow2/bitmap_directory.h"
+#include "block/qcow2/check.h"
 #include "block/qcow2/create.h"
 #include "block/qcow2/open.h"
 #include "block/qcow2/read.h"
+#include "block/qcow2/snapshots.h"
 #include "block/qcow2/truncate.h"
 #include "block/qcow2/write.h"
 #include "block/qcow2/write_state.h"
 #include "util/json.h"
+#include "util/report.h"
 
 #include <cerrno>
 
@@ -51,40 +57,48 @@ Task<int> Qcow2Driver::co_preadv(int64_t offset, int64_t bytes, IoVector iov, Re
     return co_read(*image_, backing(), offset, bytes, iov);
 }
 
+bool Qcow2Driver::may_change() const {
+    return image_->writing->header_is_ours.load(std::memory_order_acquire) && !image_->is_corrupt();
+}
+
 Task<int> Qcow2Driver::co_begin_change() {
     WriteState& state = *image_->writing;
     if (image_->is_corrupt())
         co_return co_await state.co_mark_corrupt();
-    if (header_is_ours_.load(std::memory_order_acquire))
+    if (state.header_is_ours.load(std::memory_order_acquire))
         co_return 0;
     auto guard = co_await state.allocation_lock.co_lock();
     // Features that this program does not know are not kept consistent.
-    if (image_->header.autoclear & ~uint64_t{kDataFileRaw}) {
-        Header header = image_->header;
-        header.autoclear &= kDataFileRaw;
+    Header header = image_->header;
+    header.autoclear &= kDataFileRaw;
+    if (state.lazy_refcounts)
+        header.incompatible |= kDirty;
+    if (header.autoclear != image_->header.autoclear || header.incompatible != image_->header.incompatible) {
         if (int ret = co_await image_->co_write_header(std::move(header)); ret < 0)
             co_return ret;
     }
-    header_is_ours_.store(true, std::memory_order_release);
+    state.header_is_ours.store(true, std::memory_order_release);
     co_return 0;
 }
 
-Task<int> Qcow2Driver::co_pwritev(int64_t offset, int64_t bytes, IoVector iov, RequestFlags) {
-    if (!header_is_ours_.load(std::memory_order_acquire) || image_->is_corrupt())
+Task<int> Qcow2Driver::co_pwritev(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) {
+    if (!may_change())
         if (int ret = co_await co_begin_change(); ret < 0)
             co_return ret;
+    if (has(flags, RequestFlags::Compressed))
+        co_return co_await co_write_compressed(*image_, backing(), offset, bytes, iov);
     co_return co_await co_write(*image_, backing(), offset, bytes, iov);
 }
 
 Task<int> Qcow2Driver::co_pwrite_zeroes(int64_t offset, int64_t bytes, RequestFlags flags) {
-    if (!header_is_ours_.load(std::memory_order_acquire) || image_->is_corrupt())
+    if (!may_change())
         if (int ret = co_await co_begin_change(); ret < 0)
             co_return ret;
     co_return co_await co_write_zeroes(*image_, backing(), offset, bytes, has(flags, RequestFlags::MayUnmap));
 }
 
 Task<int> Qcow2Driver::co_pdiscard(int64_t offset, int64_t bytes) {
-    if (!header_is_ours_.load(std::memory_order_acquire) || image_->is_corrupt())
+    if (!may_change())
         if (int ret = co_await co_begin_change(); ret < 0)
             co_return ret;
     co_return co_await co_discard(*image_, backing(), offset, bytes);
@@ -115,13 +129,9 @@ Task<int> Qcow2Driver::co_close() {
     WriteState& state = *image_->writing;
     if (image_->is_corrupt())
         co_return co_await state.co_mark_corrupt();  // what is in memory may be as wrong as what is on the disk
-    int ret = co_await state.co_flush();
-    if (ret == 0) {  // what that has made free
-        auto guard = co_await state.allocation_lock.co_lock();
-        ret = co_await state.refcounts.co_apply_frees();
-    }
-    if (ret == 0)
-        ret = co_await state.co_writeback();
+    int ret = co_await state.co_settle();
+    if (ret == 0 && state.lazy_refcounts && state.header_is_ours)
+        ret = co_await state.co_set_dirty(false);
     co_return ret;
 }
 
@@ -132,7 +142,8 @@ BlockLimits Qcow2Driver::limits() const {
 }
 
 SupportedFlags Qcow2Driver::supported_flags() const {
-    return {.write_zeroes = RequestFlags::MayUnmap | RequestFlags::NoFallback};
+    return {.write = RequestFlags::Compressed | RequestFlags::Unchanged,
+            .write_zeroes = RequestFlags::MayUnmap | RequestFlags::NoFallback};
 }
 
 Task<BlockStatus> Qcow2Driver::co_block_status(bool, int64_t offset, int64_t bytes) {
@@ -157,11 +168,113 @@ Task<BlockStatus> Qcow2Driver::co_block_status(bool, int64_t offset, int64_t byt
     co_return status;
 }
 
+BackingName Qcow2Driver::backing_name() const {
+    Header header = image_->header_copy();
+    return {header.backing_file, header.backing_format.value_or("")};
+}
+
+Task<Result<void>> Qcow2Driver::co_begin_operation() {
+    if (!image_->writing)
+        co_return fail_errno(EACCES, "{}: the image is open read-only", image_->name);
+    if (int ret = co_await co_begin_change(); ret < 0)
+        co_return fail_errno(-ret, "{}: the image cannot be changed", image_->name);
+    co_return {};
+}
+
+Task<Result<ImageCheck>> Qcow2Driver::co_check(CheckFix fix, CheckReporter report) {
+    return qcow2::co_check(*image_, fix, std::move(report));
+}
+
+Task<Result<void>> Qcow2Driver::co_change_backing_name(BackingName name) {
+    if (auto begun = co_await co_begin_operation(); !begun)
+        co_return begun;
+    co_return co_await qcow2::co_change_backing_name(*image_, std::move(name));
+}
+
+Task<Result<void>> Qcow2Driver::co_make_empty() {
+    if (auto begun = co_await co_begin_operation(); !begun)
+        co_return begun;
+    co_return co_await qcow2::co_make_empty(*image_);
+}
+
+std::vector<ImageSnapshot> Qcow2Driver::snapshots() const {
+    return list_snapshots(*image_);
+}
+
+Task<Result<void>> Qcow2Driver::co_create_snapshot(ImageSnapshot snapshot) {
+    if (auto begun = co_await co_begin_operation(); !begun)
+        co_return begun;
+    co_return co_await qcow2::co_create_snapshot(*image_, std::move(snapshot));
+}
+
+Task<Result<void>> Qcow2Driver::co_apply_snapshot(std::string id) {
+    if (auto begun = co_await co_begin_operation(); !begun)
+        co_return begun;
+    auto applied = co_await qcow2::co_apply_snapshot(*image_, std::move(id));
+    NodeIo::announce_resize(node());
+    co_return applied;
+}
+
+Task<Result<void>> Qcow2Driver::co_delete_snapshot(std::string id) {
+    if (auto begun = co_await co_begin_operation(); !begun)
+        co_return begun;
+    co_return co_await qcow2::co_delete_snapshot(*image_, std::move(id));
+}
+
+Task<Result<void>> Qcow2Driver::co_show_snapshot(std::string id) {
+    if (image_->writing)
+        co_return fail_errno(EINVAL, "{}: a snapshot can be shown only by a node that is read-only", image_->name);
+    auto shown = co_await qcow2::co_show_snapshot(*image_, std::move(id));
+    NodeIo::announce_resize(node());
+    co_return shown;
+}
+
+Task<int> Qcow2Driver::co_write_vm_state(int64_t offset, std::span<const std::byte> data) {
+    if (!image_->writing)
+        co_return -EACCES;
+    if (int ret = co_await co_begin_change(); ret < 0)
+        co_return ret;
+    co_return co_await qcow2::co_write_vm_state(*image_, offset, data);
+}
+
+Task<int> Qcow2Driver::co_read_vm_state(int64_t offset, std::span<std::byte> data) {
+    return qcow2::co_read_vm_state(*image_, offset, data);
+}
+
 std::string Qcow2Driver::filename() const {
     // Enough to find the image again, unless the options say that something else is to be below it.
     if (options_.backing.is_given() || options_.data_file.is_given())
         return "";
     return image_->file.node().driver().filename();
+}
+
+namespace {
+
+Json bitmaps_info(std::span<const BitmapEntry> bitmaps) {
+    Json list = Json::array();
+    for (const BitmapEntry& bitmap : bitmaps) {
+        Json flags = Json::array();
+        if (bitmap.flags & kBitmapInUse)
+            flags.push_back("in-use");
+        if (bitmap.flags & kBitmapAuto)
+            flags.push_back("auto");
+        list.push_back(Json{{"flags", std::move(flags)},
+                            {"name", bitmap.name},
+                            {"granularity", uint64_t{1} << bitmap.granularity_bits}});
+    }
+    return list;
+}
+
+}  // namespace
+
+std::vector<StoredBitmap> Qcow2Driver::stored_bitmaps() const {
+    std::vector<StoredBitmap> stored;
+    for (const BitmapEntry& bitmap : image_->bitmaps)
+        stored.push_back({.name = bitmap.name,
+                          .granularity = uint32_t{1} << bitmap.granularity_bits,
+                          .in_use = (bitmap.flags & kBitmapInUse) != 0,
+                          .automatic = (bitmap.flags & kBitmapAuto) != 0});
+    return stored;
 }
 
 JsonBox Qcow2Driver::specific_info() const {
@@ -180,6 +293,8 @@ JsonBox Qcow2Driver::specific_info() const {
                 data["data-file"] = *header.data_file;
             data["data-file-raw"] = header.data_file_raw();
         }
+        if (!image_->bitmaps.empty())
+            data["bitmaps"] = bitmaps_info(image_->bitmaps);
     }
     return JsonBox(Json{{"type", "qcow2"}, {"data", std::move(data)}});
 }
@@ -192,6 +307,8 @@ Task<Result<BdrvChild*>> co_open_data_file(OpenContext& context, const Qcow2Opti
             co_return fail("'data-file' can only be set for images with an external data file");
         co_return nullptr;
     }
+    if (context.flags().inspect)
+        co_return nullptr;
     if (options.data_file.is_given())
         co_return co_await context.co_open_child("data-file", options.data_file, ChildRole::Data);
     if (!header.data_file)
@@ -204,6 +321,8 @@ Task<Result<BdrvChild*>> co_open_data_file(OpenContext& context, const Qcow2Opti
 }
 
 Task<Result<void>> co_open_backing(OpenContext& context, const Qcow2Options& options, const Header& header) {
+    if (context.flags().inspect)
+        co_return {};
     Result<BdrvChild*> child = nullptr;
     if (options.backing.is_given() && !options.backing.is_null())
         child = co_await context.co_open_child("backing", options.backing, ChildRole::Cow);
@@ -213,6 +332,17 @@ Task<Result<void>> co_open_backing(OpenContext& context, const Qcow2Options& opt
             header.backing_format.value_or(""), ChildRole::Cow);
     if (!child)
         co_return std::unexpected(std::move(child.error()).prefixed("Could not open backing file"));
+    co_return {};
+}
+
+// Whoever wrote to the image last did not close it.
+Task<Result<void>> co_repair_dirty(Image& image) {
+    auto checked = co_await co_check(image, CheckFix::All,
+                                     [&](const std::string& line) { info_report("{}: {}", image.name, line); });
+    if (!checked)
+        co_return std::unexpected(std::move(checked.error()).prefixed("Could not repair dirty image"));
+    if (image.header.has(kDirty) || image.is_corrupt())
+        co_return fail("Could not repair dirty image: {} errors are left", checked->corruptions + checked->errors);
     co_return {};
 }
 
@@ -236,18 +366,21 @@ Task<Result<std::unique_ptr<BlockDriver>>> co_open(OpenContext& context) {
     auto l1 = co_await co_load_table(**file, "l1_table_offset", header->l1_offset, header->l1_size);
     if (!l1)
         co_return fail_with(std::move(l1.error()));
-    if (!context.flags().read_only)
+    if (!context.flags().read_only && !context.flags().check)
         if (auto writable = check_writable(*header); !writable) {
             auto allowed = context.fall_back_to_read_only(std::move(writable.error()).prefixed(name));
             if (!allowed)
                 co_return std::unexpected(std::move(allowed.error()));
         }
     std::vector<uint64_t> reftable;
+    bool broken = false;
     if (!context.flags().read_only) {
         auto loaded = co_await co_load_reftable(**file, *header);
-        if (!loaded)
+        if (!loaded && !context.flags().check)
             co_return fail_with(std::move(loaded.error()));
-        reftable = std::move(*loaded);
+        broken = !loaded;
+        if (loaded)
+            reftable = std::move(*loaded);
     }
     auto data = co_await co_open_data_file(context, *options, *header);
     if (!data)
@@ -257,12 +390,23 @@ Task<Result<std::unique_ptr<BlockDriver>>> co_open(OpenContext& context) {
 
     auto image =
         std::make_unique<Image>(**file, *data ? **data : **file, std::move(*header), std::move(*l1), *sizes, name);
+    if (auto loaded = co_await co_load_snapshots(*image); !loaded)
+        co_return fail_with(std::move(loaded.error()));
+    if (auto loaded = co_await co_load_bitmap_directory(*image); !loaded && !context.flags().check)
+        co_return fail_with(std::move(loaded.error()));
     if (!context.flags().read_only) {
         image->writing = std::make_unique<WriteState>(*image, image->cache_owner(), std::move(reftable),
                                                       sizes->refcount_pieces * image->geometry().cluster_size());
         image->writing->pass_discards = context.flags().discard == Discard::Unmap;
-        if (auto found = image->writing->find_metadata(); !found)
+        image->writing->lazy_refcounts = (image->header.compatible & kLazyRefcounts) != 0;
+        auto found = image->writing->find_metadata();
+        if (!found && !context.flags().check && !image->header.has(kDirty))
             co_return fail_with(std::move(found.error()));
+        if (broken || !found || image->header.has(kCorrupt))
+            image->distrust();
+        if (image->header.has(kDirty) && !context.flags().check)
+            if (auto repaired = co_await co_repair_dirty(*image); !repaired)
+                co_return fail_with(std::move(repaired.error()));
     }
     co_return std::make_unique<Qcow2Driver>(context, std::move(*options), std::move(image));
 }
@@ -281,7 +425,10 @@ int probe(std::span<const std::byte> head, std::string_view) {
 
 namespace ashlar {
 
-const DriverType kQcow2Driver = {
-    .name = "qcow2", .options = qcow2::schema, .co_open = qcow2::co_open, .probe = qcow2::probe};
+const DriverType kQcow2Driver = {.name = "qcow2",
+                                 .options = qcow2::schema,
+                                 .co_open = qcow2::co_open,
+                                 .probe = qcow2::probe,
+                                 .supports_backing = true};
 
 }  // namespace ashlar

@@ -1,6 +1,7 @@
 // The qcow2 format driver: a node over its `file`, with `backing` and `data-file` where the image has them.
 #pragma once
 
+#include "block/image_format.h"
 #include "block/qcow2/image.h"
 #include "util/timer.h"
 
@@ -8,7 +9,7 @@
 
 namespace ashlar::qcow2 {
 
-class Qcow2Driver final : public BlockDriver {
+class Qcow2Driver final : public BlockDriver, public ImageFormat {
 public:
     Qcow2Driver(const OpenContext& context, Qcow2Options options, std::unique_ptr<Image> image);
     ~Qcow2Driver() override;
@@ -30,6 +31,21 @@ public:
     int64_t cluster_size() const override { return static_cast<int64_t>(image_->geometry().cluster_size()); }
     bool may_have_holes() const override { return true; }
     std::string filename() const override;
+    ImageFormat* image_format() override { return this; }
+
+    BackingName backing_name() const override;
+    bool is_dirty() const override { return image_->header_copy().has(kDirty); }
+    Task<Result<ImageCheck>> co_check(CheckFix fix, CheckReporter report) override;
+    Task<Result<void>> co_change_backing_name(BackingName name) override;
+    Task<Result<void>> co_make_empty() override;
+    std::vector<ImageSnapshot> snapshots() const override;
+    Task<Result<void>> co_create_snapshot(ImageSnapshot snapshot) override;
+    Task<Result<void>> co_apply_snapshot(std::string id) override;
+    Task<Result<void>> co_delete_snapshot(std::string id) override;
+    Task<Result<void>> co_show_snapshot(std::string id) override;
+    Task<int> co_write_vm_state(int64_t offset, std::span<const std::byte> data) override;
+    Task<int> co_read_vm_state(int64_t offset, std::span<std::byte> data) override;
+    std::vector<StoredBitmap> stored_bitmaps() const override;
 
 private:
     struct CleanTimer;
@@ -37,11 +53,12 @@ private:
     BdrvChild* backing() const;
     // Before a change of any kind: 0, or -EIO if the image is known to be corrupt.
     Task<int> co_begin_change();
+    bool may_change() const;  // without it
+    Task<Result<void>> co_begin_operation();
 
     Qcow2Options options_;
     std::unique_ptr<Image> image_;
     std::unique_ptr<CleanTimer> clean_timer_;
-    std::atomic<bool> header_is_ours_{false};  // without features that others would have to keep consistent
 };
 
 }  // namespace ashlar::qcow2

@@ -66,6 +66,16 @@ Task<int> Image::co_map(uint64_t guest, uint64_t bytes, Run& run, RunFor what) {
     }
 }
 
+Task<int> Image::co_copy_table(uint64_t offset, std::span<std::byte> table) {
+    size_t piece = l2_cache.piece_bytes();
+    for (uint64_t at = 0; at < table.size(); at += piece)
+        while (!l2_cache.read(offset + at,
+                              [&](std::span<const std::byte> bytes) { std::ranges::copy(bytes, table.data() + at); }))
+            if (int ret = co_await l2_cache.co_load(offset + at); ret < 0)
+                co_return ret;
+    co_return 0;
+}
+
 Task<int> Image::co_write_header(Header next) {
     auto bytes = write_header(next);
     if (!bytes) {

@@ -5,11 +5,13 @@
 
 #include "block/bdrv_child.h"
 #include "block/block_driver.h"
+#include "block/qcow2/bitmap_directory.h"
 #include "block/qcow2/header.h"
 #include "block/qcow2/l1_table.h"
 #include "block/qcow2/l2_entry.h"
 #include "block/qcow2/metadata_cache.h"
 #include "block/qcow2/options.h"
+#include "block/qcow2/snapshot_table.h"
 
 #include <atomic>
 #include <string>
@@ -26,15 +28,18 @@ struct Image final : private MetadataCache::Owner {
     BdrvChild& file;
     BdrvChild& data;  // `file`, if there is no external data file
     const std::string name;
-    const L2Format format;
+    L2Format format;  // changes when the image itself is changed, with no request in the node
     const Compression compression;
-    const bool data_file_raw;
-    Header header;  // changes with the allocation lock held, by co_write_header()
+    bool data_file_raw;  // as `format`
+    Header header;       // changes with the allocation lock held, by co_write_header()
     std::atomic<uint64_t> l1_offset;
     ImageLength length;
     L1Table l1;
     MetadataCache l2_cache;
     std::unique_ptr<WriteState> writing;  // null: read-only
+    std::vector<Snapshot> snapshots;      // the main context's
+    uint64_t snapshot_table_bytes = 0;
+    std::vector<BitmapEntry> bitmaps;  // persistent ones, as the directory has them; the main context's
 
     const Geometry& geometry() const { return format.geometry; }
 
@@ -43,6 +48,9 @@ struct Image final : private MetadataCache::Owner {
     [[nodiscard]] Task<int> co_map(uint64_t guest, uint64_t bytes, Run& run, RunFor what = RunFor::Reading);
     // The same without suspending, if it can be had so; 0 or -EIO then.
     std::optional<int> try_map(uint64_t guest, uint64_t bytes, Run& run, RunFor what = RunFor::Reading);
+
+    // The L2 table at `offset`, a cluster, as it is now.
+    [[nodiscard]] Task<int> co_copy_table(uint64_t offset, std::span<std::byte> table);
 
     // Where the L2 entry of `guest` is, in a table that there is.
     uint64_t l2_entry_offset(uint64_t guest) const {
@@ -58,6 +66,9 @@ struct Image final : private MetadataCache::Owner {
     int report_corruption(std::string_view what);
     MetadataCache::Owner& cache_owner() { return *this; }
     bool is_corrupt() const { return corrupt_.load(std::memory_order_relaxed); }
+    // Nothing is to be written, although there is nothing new to report; until it has been repaired.
+    void distrust() { corrupt_ = true; }
+    void trust() { corrupt_ = false; }
 
 private:
     Task<int> co_make_clean() override;

@@ -34,6 +34,11 @@ void MetadataMap::remove(uint64_t offset, uint64_t bytes) {
         clusters_.erase(at);
 }
 
+void MetadataMap::clear() {
+    std::lock_guard guard(lock_);
+    clusters_.clear();
+}
+
 bool MetadataMap::overlaps(uint64_t offset, uint64_t bytes, MetadataKind& what) const {
     std::lock_guard guard(lock_);
     for (uint64_t at = offset >> geometry_.cluster_bits; at < geometry_.clusters(offset + bytes); at++)

@@ -24,6 +24,7 @@ public:
     // False if a cluster of the byte range is something already.
     bool add(MetadataKind kind, uint64_t offset, uint64_t bytes);
     void remove(uint64_t offset, uint64_t bytes);
+    void clear();
     // What a write to the byte range would destroy, if anything.
     bool overlaps(uint64_t offset, uint64_t bytes, MetadataKind& what) const;
 

@@ -36,9 +36,6 @@ Result<void> check_writable(const Header& header) {
     if (header.has(kCorrupt))
         return refuse("qcow2: Image is corrupt; cannot be opened read/write",
                       "Repair it with 'qemu-img check -r all', or open it read-only.");
-    if (header.has(kDirty))
-        return refuse("the dirty bit is set: the image was not closed, and its refcounts are out of date",
-                      "Repair it with 'qemu-img check -r all', or open it read-only.");
     if (header.bitmaps)
         return refuse("the image has persistent dirty bitmaps, which cannot be kept up to date yet",
                       "Open it read-only, or remove them with 'qemu-img bitmap --remove'.");
@@ -57,6 +54,25 @@ Task<Result<std::vector<uint64_t>>> co_load_reftable(BdrvChild& file, const Head
             co_return fail("refcount table entry {}: {:#x} is not the offset of a cluster", i, offset);
     }
     co_return table;
+}
+
+Task<Result<void>> co_load_bitmap_directory(Image& image) {
+    image.bitmaps.clear();
+    if (!image.header.bitmaps)
+        co_return {};
+    const BitmapsExtension& place = *image.header.bitmaps;
+    Buffer bytes = Buffer::try_alloc(place.directory_bytes);
+    if (!bytes)
+        co_return fail_errno(ENOMEM, "bitmap directory");
+    if (int ret = co_await image.file.co_pread(static_cast<int64_t>(place.directory_offset),
+                                               static_cast<int64_t>(bytes.size()), bytes.data());
+        ret < 0)
+        co_return fail_errno(-ret, "bitmap directory: could not read it");
+    auto entries = read_bitmap_directory(bytes.span(), image.header);
+    if (!entries)
+        co_return std::unexpected(std::move(entries.error()));
+    image.bitmaps = std::move(*entries);
+    co_return {};
 }
 
 Task<Result<std::vector<uint64_t>>> co_load_table(BdrvChild& file, const char* field, uint64_t offset,

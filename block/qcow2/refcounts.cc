@@ -123,6 +123,10 @@ void Refcounts::use(ClusterRange range) {
 Task<int> Refcounts::co_allocate(uint64_t want, bool exactly, uint64_t& offset, uint64_t& got) {
     if (int ret = co_await co_apply_frees(); ret < 0)
         co_return ret;
+    co_return co_await co_take(want, exactly, offset, got);
+}
+
+Task<int> Refcounts::co_take(uint64_t want, bool exactly, uint64_t& offset, uint64_t& got) {
     for (;;) {
         ClusterRange found;
         if (int ret = co_await co_find(want, exactly, false, found); ret < 0)
@@ -143,6 +147,79 @@ Task<int> Refcounts::co_allocate(uint64_t want, bool exactly, uint64_t& offset, 
         use(found);
         co_return 0;
     }
+}
+
+Task<int> Refcounts::co_allocate_bytes(uint64_t bytes, uint64_t& offset) {
+    if (int ret = co_await co_apply_frees(); ret < 0)
+        co_return ret;
+    const ClusterRange shared{byte_hint_ >> geometry_.cluster_bits, 1};
+    uint64_t left = 0;
+    if (byte_hint_ != 0) {
+        uint64_t count;
+        if (int ret = co_await co_get(shared.first, count); ret < 0)
+            co_return ret;
+        if (count > 0 && count < geometry_.max_refcount())
+            left = geometry_.cluster_size() - geometry_.in_cluster(byte_hint_);
+    }
+    offset = byte_hint_;
+    if (left < bytes) {
+        uint64_t taken, got;
+        if (int ret = co_await co_take(1, true, taken, got); ret < 0)
+            co_return ret;
+        if (left == 0 || taken != byte_hint_ + left) {
+            offset = taken;
+            left = 0;
+        }
+    }
+    if (left > 0)
+        if (int ret = co_await co_reference(shared); ret < 0)
+            co_return ret;
+    byte_hint_ = geometry_.in_cluster(offset + bytes) == 0 ? 0 : offset + bytes;
+    co_return 0;
+}
+
+Task<int> Refcounts::co_reference(ClusterRange range) {
+    for (uint64_t at = range.first; at < range.first + range.count;) {
+        uint64_t n = std::min(range.first + range.count - at,
+                              geometry_.refblock_entries() - (at & (geometry_.refblock_entries() - 1)));
+        uint64_t done = 0;
+        int ret = block_of(at) ? co_await co_change({at, n}, 1, &done)
+                               : image_.report_corruption(fmt::format("a cluster in use at {:#x} has no refcount",
+                                                                      at << geometry_.cluster_bits));
+        if (ret < 0) {
+            (void)co_await co_unreference({range.first, at - range.first + done});
+            co_return ret;
+        }
+        at += n;
+    }
+    co_return 0;
+}
+
+Task<int> Refcounts::co_unreference(ClusterRange range) {
+    for (uint64_t at = range.first; at < range.first + range.count;) {
+        uint64_t n = std::min(range.first + range.count - at,
+                              geometry_.refblock_entries() - (at & (geometry_.refblock_entries() - 1)));
+        if (int ret = co_await co_change({at, n}, -1); ret < 0)
+            co_return ret;
+        at += n;
+    }
+    co_return 0;
+}
+
+void Refcounts::reset(std::vector<uint64_t> table) {
+    geometry_ = image_.geometry();
+    table_ = std::move(table);
+    blocks_.drop(0, ~uint64_t{0});
+    free_hint_ = 0;
+    byte_hint_ = 0;
+    fresh_from_ =
+        std::max(fresh_from_, geometry_.cluster_end(static_cast<uint64_t>(std::max<int64_t>(image_.file.length(), 0))));
+    std::lock_guard guard(lock_);
+    dirty_entries_.clear();
+    table_offset_ = image_.header.reftable_offset;
+    frees_.clear();
+    safe_frees_.clear();
+    leaving_frees_.clear();
 }
 
 // A new block is written as a whole before the table refers to it.
@@ -241,16 +318,23 @@ Task<int> Refcounts::co_grow_table(uint64_t needed_entries) {
 }
 
 // There are blocks for all of the range.
-Task<int> Refcounts::co_change(ClusterRange range, int delta) {
+Task<int> Refcounts::co_change(ClusterRange range, int delta, uint64_t* done) {
     uint64_t at = range.first, end = range.first + range.count;
     while (at < end) {
         Place place = place_of(at);
         uint64_t n = std::min(place.left, end - at);
-        bool bad = false;
+        bool bad = false, full = false;
         unsigned order = geometry_.refcount_order;
         uint64_t begin = (place.index << order) / 8, behind = (((place.index + n) << order) + 7) / 8;
         bool there = blocks_.modify(place.piece_offset + begin, behind - begin, [&](std::span<std::byte> bytes) {
             std::byte* piece = bytes.data() - begin;
+            for (uint64_t i = 0; done && i < n; i++) {
+                uint64_t count = get_refcount(piece, place.index + i, order);
+                full |= count == geometry_.max_refcount();
+                bad |= count == 0;
+            }
+            if (full || bad)
+                return;
             for (uint64_t i = 0; i < n; i++) {
                 uint64_t count = get_refcount(piece, place.index + i, order);
                 if (delta < 0 ? count == 0 : count == geometry_.max_refcount()) {
@@ -259,8 +343,11 @@ Task<int> Refcounts::co_change(ClusterRange range, int delta) {
                 }
                 count += static_cast<uint64_t>(delta);
                 set_refcount(piece, place.index + i, order, count);
-                if (count == 0)
+                if (count == 0) {
                     free_hint_ = std::min(free_hint_, at + i);
+                    if (byte_hint_ >> geometry_.cluster_bits == at + i)
+                        byte_hint_ = 0;  // it may be anything next
+                }
             }
         });
         if (!there) {
@@ -268,10 +355,14 @@ Task<int> Refcounts::co_change(ClusterRange range, int delta) {
                 co_return ret;
             continue;
         }
+        if (full)
+            co_return -ERANGE;
         if (bad)
             co_return image_.report_corruption(fmt::format("refcount of a cluster at {:#x} cannot be changed by {}",
                                                            at << geometry_.cluster_bits, delta));
         at += n;
+        if (done)
+            *done += n;
     }
     co_return 0;
 }
@@ -289,6 +380,11 @@ void Refcounts::free_later(uint64_t offset, uint64_t bytes) {
 bool Refcounts::has_many_frees() const {
     std::lock_guard guard(lock_);
     return frees_.size() >= kManyFrees;
+}
+
+bool Refcounts::has_settled() const {
+    std::lock_guard guard(lock_);
+    return frees_.empty() && safe_frees_.empty() && leaving_frees_.empty();
 }
 
 Task<int> Refcounts::co_apply_frees() {

@@ -36,11 +36,21 @@ public:
     [[nodiscard]] Task<int> co_get(uint64_t cluster, uint64_t& count);
     // Takes clusters in a row: `want` of them, or, unless `exactly`, the first of them. -EFBIG: the format has no room.
     [[nodiscard]] Task<int> co_allocate(uint64_t want, bool exactly, uint64_t& offset, uint64_t& got);
+    // Takes room for `bytes` of compressed data, a cluster at most, which may share clusters with others of its kind.
+    [[nodiscard]] Task<int> co_allocate_bytes(uint64_t bytes, uint64_t& offset);
+    // One more reference to clusters that have some. -ERANGE, and nothing is changed: it does not fit.
+    [[nodiscard]] Task<int> co_reference(ClusterRange range);
+    // Takes that back: the references were never on the disk.
+    [[nodiscard]] Task<int> co_unreference(ClusterRange range);
     // One reference less to each cluster of the byte range, as soon as that is safe.
     void free_later(uint64_t offset, uint64_t bytes);
     // Does now what has become safe since.
     [[nodiscard]] Task<int> co_apply_frees();
     bool has_many_frees() const;
+    // Whether there is nothing left to be freed.
+    bool has_settled() const;
+    // The structures in the file are others now, or have been changed there.
+    void reset(std::vector<uint64_t> table);
 
     // Clusters from here on have never been used since the image was opened: they read as zeroes.
     uint64_t fresh_from() const { return fresh_from_; }
@@ -48,7 +58,7 @@ public:
     // --- the writeback's, from any thread ---
     MetadataCache& blocks() { return blocks_; }
     struct TableEntries {
-        uint64_t table_offset;
+        uint64_t table_offset = 0;
         std::map<uint64_t, uint64_t> entries;  // by index
     };
     [[nodiscard]] TableEntries take_dirty_table();
@@ -69,15 +79,18 @@ private:
     Task<int> co_ensure_block(uint64_t index, bool& made);
     Task<int> co_grow_table(uint64_t needed_entries);
     Task<int> co_free(const std::vector<ClusterRange>& frees);
-    Task<int> co_change(ClusterRange range, int delta);
+    Task<int> co_take(uint64_t want, bool exactly, uint64_t& offset, uint64_t& got);
+    // `done` (if it is not null): how many were changed; what does not fit is then no corruption, but -ERANGE.
+    Task<int> co_change(ClusterRange range, int delta, uint64_t* done = nullptr);
     int check_unused(ClusterRange range) const;  // -EIO if metadata are there, which has been reported
     void use(ClusterRange range);
 
     Image& image_;
-    const Geometry geometry_;
+    Geometry geometry_;  // changes with the width of the counts, when nobody is looking
     MetadataCache blocks_;
     std::vector<uint64_t> table_;
     uint64_t free_hint_ = 0;  // no cluster below is free
+    uint64_t byte_hint_ = 0;  // where the next compressed data could go, in a cluster that has some; 0: nowhere
     uint64_t fresh_from_;     // bytes
 
     mutable std::mutex lock_;  // of what follows

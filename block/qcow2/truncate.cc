@@ -1,5 +1,6 @@
 #include "block/qcow2/truncate.h"
 
+#include "block/qcow2/snapshots.h"
 #include "block/qcow2/write.h"
 #include "block/qcow2/write_state.h"
 #include "util/byte_order.h"
@@ -85,16 +86,13 @@ Task<int> co_set_size(Image& image, uint64_t size) {
 }
 
 Task<int> co_grow(Image& image, BdrvChild* backing, uint64_t size) {
-    WriteState& state = *image.writing;
     const Geometry& geometry = image.geometry();
     auto old = static_cast<uint64_t>(image.length.get());
-    {
-        auto guard = co_await state.allocation_lock.co_lock();
-        uint64_t entries = geometry.l1_entries_for(size);
-        if (entries > image.l1.size())
-            if (int ret = co_await co_grow_l1(image, entries); ret < 0)
-                co_return ret;
-    }
+    // What has been kept there beside the disk would be part of it.
+    if (int ret = co_await co_forget_vm_state(image); ret < 0)
+        co_return ret;
+    if (int ret = co_await co_extend_l1(image, geometry.l1_entries_for(size)); ret < 0)
+        co_return ret;
     if (&image.data != &image.file && image.data.length() < static_cast<int64_t>(size))
         if (int ret = co_await co_truncate_data_file(image, size); ret < 0)
             co_return ret;
@@ -113,11 +111,18 @@ Task<int> co_grow(Image& image, BdrvChild* backing, uint64_t size) {
 
 }  // namespace
 
+Task<int> co_extend_l1(Image& image, uint64_t entries) {
+    if (entries <= image.l1.size())
+        co_return 0;
+    auto guard = co_await image.writing->allocation_lock.co_lock();
+    co_return entries > image.l1.size() ? co_await co_grow_l1(image, entries) : 0;
+}
+
 Task<int> co_resize(Image& image, BdrvChild* backing, int64_t size) {
     if (size % static_cast<int64_t>(kSectorSize) != 0)
         co_return -EINVAL;
-    if (image.header_copy().snapshots > 0)
-        co_return -ENOTSUP;
+    if (image.header_copy().snapshots > 0 && image.format.version < 3)
+        co_return -ENOTSUP;  // a version 2 snapshot does not say how large the disk was
     int64_t old = image.length.get();
     if (size >= old)
         co_return size == old ? 0 : co_await co_grow(image, backing, static_cast<uint64_t>(size));

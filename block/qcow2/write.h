@@ -7,6 +7,10 @@ namespace ashlar::qcow2 {
 
 [[nodiscard]] Task<int> co_write(Image& image, BdrvChild* backing, int64_t offset, int64_t bytes, IoVector iov);
 
+// Compressed, each cluster for itself, as far as they get smaller. -EINVAL: parts of clusters, but for the disk's last.
+[[nodiscard]] Task<int> co_write_compressed(Image& image, BdrvChild* backing, int64_t offset, int64_t bytes,
+                                            IoVector iov);
+
 // By changing the mapping only. -ENOTSUP where that cannot be done: parts of clusters, version 2, raw data files.
 [[nodiscard]] Task<int> co_write_zeroes(Image& image, BdrvChild* backing, int64_t offset, int64_t bytes,
                                         bool may_unmap);

@@ -1,5 +1,7 @@
 #include "block/qcow2/write_state.h"
 
+#include "block/qcow2/open.h"
+
 #include <cerrno>
 
 namespace ashlar::qcow2 {
@@ -18,15 +20,60 @@ Task<bool> WriteState::co_may_change(CoMutex::Guard& guard, uint64_t start, uint
     co_return true;
 }
 
+Task<int> WriteState::co_settle() {
+    do {
+        if (int ret = co_await co_flush_all(); ret < 0)
+            co_return ret;
+        auto guard = co_await allocation_lock.co_lock();
+        if (int ret = co_await refcounts.co_apply_frees(); ret < 0)
+            co_return ret;
+    } while (!refcounts.has_settled());
+    co_return co_await co_flush_all();
+}
+
+Task<int> WriteState::co_set_dirty(bool dirty) {
+    auto guard = co_await allocation_lock.co_lock();
+    if (image.format.version < 3 || image.header.has(kDirty) == dirty)
+        co_return 0;
+    Header header = image.header;
+    header.incompatible ^= kDirty;
+    co_return co_await image.co_write_header(std::move(header));
+}
+
+Task<Result<void>> WriteState::co_reload() {
+    auto guard = co_await allocation_lock.co_lock();
+    image.distrust();
+    const Header& header = image.header;
+    image.data_file_raw = header.data_file_raw();
+    image.format = {header.geometry(), header.version, header.has(kDataFile)};
+    auto reftable = co_await co_load_reftable(image.file, header);
+    if (!reftable)
+        co_return std::unexpected(std::move(reftable.error()));
+    auto entries = co_await co_load_table(image.file, "l1_table_offset", header.l1_offset, header.l1_size);
+    if (!entries)
+        co_return std::unexpected(std::move(entries.error()));
+    image.l1.replace(std::move(*entries));
+    image.l2_cache.drop(0, ~uint64_t{0});
+    refcounts.reset(std::move(*reftable));
+    dirty_l1_.clear();
+    if (auto found = find_metadata(); !found)
+        co_return found;
+    if (!header.has(kCorrupt))
+        image.trust();
+    header_is_ours = false;
+    co_return {};
+}
+
 Result<void> WriteState::find_metadata() {
     const Geometry& geometry = image.geometry();
     const Header& header = image.header;
+    metadata.clear();
     metadata.add(MetadataKind::Header, 0, geometry.cluster_size());
     metadata.add(MetadataKind::L1, header.l1_offset, uint64_t{header.l1_size} * 8);
     metadata.add(MetadataKind::Reftable, header.reftable_offset,
                  uint64_t{header.reftable_clusters} << header.cluster_bits);
-    if (header.snapshots > 0)  // at least that
-        metadata.add(MetadataKind::Snapshots, header.snapshots_offset, uint64_t{header.snapshots} * 40);
+    if (header.snapshots > 0)
+        metadata.add(MetadataKind::Snapshots, header.snapshots_offset, image.snapshot_table_bytes);
     if (auto blocks = refcounts.find_metadata(metadata); !blocks)
         return blocks;
     for (uint64_t i = 0; i < image.l1.size(); i++) {
@@ -82,17 +129,14 @@ Task<int> WriteState::co_own_l2_table(uint64_t guest) {
             co_return ret;
         Buffer table(geometry.cluster_size());
         std::ranges::fill(table.span(), std::byte{0});
-        size_t piece = image.l2_cache.piece_bytes();
-        for (uint64_t at = 0; old != 0 && at < table.size(); at += piece)
-            while (!image.l2_cache.read(
-                old + at, [&](std::span<const std::byte> bytes) { std::ranges::copy(bytes, table.data() + at); }))
-                if (int ret = co_await image.l2_cache.co_load(old + at); ret < 0) {
-                    refcounts.free_later(offset, table.size());
-                    co_return ret;
-                }
+        int ret = old == 0 ? 0 : co_await image.co_copy_table(old, table.span());
+        if (ret < 0) {
+            refcounts.free_later(offset, table.size());
+            co_return ret;
+        }
         image.l2_cache.drop(offset, table.size());  // from when the cluster was a table before
-        int ret = co_await image.file.co_pwrite(static_cast<int64_t>(offset), static_cast<int64_t>(table.size()),
-                                                table.data());
+        ret = co_await image.file.co_pwrite(static_cast<int64_t>(offset), static_cast<int64_t>(table.size()),
+                                            table.data());
         if (ret < 0) {
             refcounts.free_later(offset, table.size());
             co_return ret;

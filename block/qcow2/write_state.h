@@ -28,7 +28,12 @@ struct WriteState {
     Result<void> find_metadata();
 
     Image& image;
-    bool pass_discards = false;  // what becomes free is discarded in the file
+    bool pass_discards = false;   // what becomes free is discarded in the file
+    bool lazy_refcounts = false;  // counts are written late; meanwhile the dirty bit is set
+    // The header says what is true while this program writes: no features that others would have to keep consistent,
+    // and the dirty bit with lazy refcounts.
+    std::atomic<bool> header_is_ours{false};
+    uint64_t vm_state_bytes = 0;  // that are behind the disk, for the next snapshot
     CoMutex allocation_lock;
     MetadataMap metadata;
     GracePeriod writers;  // those who write to clusters that they found in the mapping
@@ -76,8 +81,16 @@ struct WriteState {
     // Writes all metadata that have been changed, in an order in which a crash leaves at worst leaked clusters. Without
     // the lock or with it. Nothing need be on stable storage at the end.
     [[nodiscard]] Task<int> co_writeback();
-    // The same, with everything on stable storage at the end.
+    // The same, with everything on stable storage at the end; but lazy counts.
     [[nodiscard]] Task<int> co_flush();
+    // With these as well.
+    [[nodiscard]] Task<int> co_flush_all();
+    // The same, and what has been freed is free. No request is in the node, and the lock is not held.
+    [[nodiscard]] Task<int> co_settle();
+    // The dirty bit, if the image can have it. The lock is not held.
+    [[nodiscard]] Task<int> co_set_dirty(bool dirty);
+    // Reads again what a repair has changed in the file. No request is in the node. On failure nothing can be written.
+    [[nodiscard]] Task<Result<void>> co_reload();
 
     // After a report of corruption: the image says so itself from now on. Gives -EIO.
     [[nodiscard]] Task<int> co_mark_corrupt();
@@ -86,7 +99,7 @@ private:
     Task<int> co_barrier();
     Task<int> co_write_parts(const std::vector<DirtyPart>& parts);
     Task<int> co_write_table(const Refcounts::TableEntries& table);
-    Task<int> co_writeback_locked(bool flush);
+    Task<int> co_writeback_locked(bool flush, bool counts);
 
     CoMutex writeback_lock_;
     std::mutex dirty_lock_;

@@ -65,14 +65,21 @@ Task<int> WriteState::co_writeback() {
     auto guard = co_await writeback_lock_.co_lock();
     if (image.is_corrupt())
         co_return -EIO;
-    co_return co_await co_writeback_locked(false);
+    co_return co_await co_writeback_locked(false, true);
+}
+
+Task<int> WriteState::co_flush_all() {
+    auto guard = co_await writeback_lock_.co_lock();
+    if (image.is_corrupt())
+        co_return -EIO;
+    co_return co_await co_writeback_locked(true, true);
 }
 
 Task<int> WriteState::co_flush() {
     auto guard = co_await writeback_lock_.co_lock();
     if (image.is_corrupt())
         co_return -EIO;
-    co_return co_await co_writeback_locked(true);
+    co_return co_await co_writeback_locked(true, !lazy_refcounts);
 }
 
 // What is written is captured first, as a whole, and each stage is on the disk before the next begins:
@@ -82,7 +89,8 @@ Task<int> WriteState::co_flush() {
 //  4. frees: nothing refers to these clusters any more.
 // The capture goes the other way round, so that whatever a stage refers to was captured with the stages before it: an
 // L2 entry is made after its cluster was counted, an L1 entry after its table was written.
-Task<int> WriteState::co_writeback_locked(bool flush) {
+// Without `counts` the first stage is left out: the dirty bit says so.
+Task<int> WriteState::co_writeback_locked(bool flush, bool counts_too) {
     auto frees = refcounts.take_frees();
     std::vector<DirtyPart> l1_parts;
     std::vector<uint64_t> l1_indices;
@@ -102,8 +110,12 @@ Task<int> WriteState::co_writeback_locked(bool flush) {
         l1_parts.push_back(std::move(part));
     }
     auto l2_parts = image.l2_cache.take_dirty();
-    auto table = refcounts.take_dirty_table();
-    auto counts = refcounts.blocks().take_dirty();
+    Refcounts::TableEntries table;
+    std::vector<DirtyPart> counts;
+    if (counts_too) {
+        table = refcounts.take_dirty_table();
+        counts = refcounts.blocks().take_dirty();
+    }
 
     int ret = co_await co_write_parts(counts);
     if (ret == 0 && !table.entries.empty()) {

@@ -6,9 +6,11 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <map>
 #include <string>
 #include <vector>
 
+#include "block/image_format.h"
 #include "block/qcow2/create.h"
 #include "tests/unit/block_fixture.h"
 #include "tests/unit/temp_dir.h"
@@ -58,6 +60,34 @@ inline int run_program(const std::vector<std::string>& words) {
     return status;
 }
 
+struct Output {
+    std::string out, err;
+};
+
+inline Output run_program_output(std::vector<std::string> words) {
+    std::vector<char*> argv;
+    for (std::string& word : words)
+        argv.push_back(word.data());
+    argv.push_back(nullptr);
+    g_autofree char *out = nullptr, *err = nullptr;
+    g_assert_true(g_spawn_sync(nullptr, argv.data(), nullptr, G_SPAWN_SEARCH_PATH, nullptr, nullptr, &out, &err,
+                               nullptr, nullptr));
+    return {out, err};
+}
+
+// In an order that does not depend on who made it.
+inline std::string canonical(const Json& json) {
+    if (!json.is_object())
+        return json.dump();
+    std::map<std::string, std::string> members;
+    for (const auto& [key, value] : json.items())
+        members[key] = canonical(value);
+    std::string text = "{";
+    for (const auto& [key, value] : members)
+        text += key + "=" + value + " ";
+    return text + "}";
+}
+
 // A qcow2 file as a node with a BlockBackend on it.
 struct OpenImage {
     BlockFixture& fixture;
@@ -82,6 +112,43 @@ struct OpenImage {
             BlockFixture::check(std::move(detached));
             BlockFixture::check(std::move(deleted));
         }
+    }
+
+    // What the format offers, with no request in the node.
+    template <class T>
+    T run_drained(Task<T> (*operation)(ImageFormat& format, const std::string& word), const std::string& word) {
+        auto drained = fixture.run(fixture.graph->co_drain(*backend->root()));
+        return fixture.run(operation(*backend->root()->driver().image_format(), word));
+    }
+    void create_snapshot(const std::string& id) { BlockFixture::check(try_create_snapshot(id)); }
+    Result<void> try_create_snapshot(const std::string& id) {
+        return run_drained<Result<void>>(
+            [](ImageFormat& format, const std::string& word) {
+                return format.co_create_snapshot({.id = word, .name = "name-" + word, .date_seconds = 1'000'000'000});
+            },
+            id);
+    }
+    Result<void> try_apply_snapshot(const std::string& id) {
+        auto applied = run_drained<Result<void>>(
+            [](ImageFormat& format, const std::string& word) { return format.co_apply_snapshot(word); }, id);
+        (void)backend->flush();  // lets it notice the new length
+        return applied;
+    }
+    void delete_snapshot(const std::string& id) {
+        BlockFixture::check(run_drained<Result<void>>(
+            [](ImageFormat& format, const std::string& word) { return format.co_delete_snapshot(word); }, id));
+    }
+    void show_snapshot(const std::string& id) {
+        BlockFixture::check(run_drained<Result<void>>(
+            [](ImageFormat& format, const std::string& word) { return format.co_show_snapshot(word); }, id));
+        (void)backend->flush();  // lets it notice the new length
+    }
+    Result<ImageCheck> check(CheckFix fix, std::vector<std::string>* lines = nullptr) {
+        auto drained = fixture.run(fixture.graph->co_drain(*backend->root()));
+        return fixture.run(backend->root()->driver().image_format()->co_check(fix, [lines](const std::string& line) {
+            if (lines)
+                lines->push_back(line);
+        }));
     }
 
     Bytes read(int64_t offset, size_t bytes) {

@@ -31,7 +31,12 @@ struct Model {
     std::string file = dir.file("image.qcow2");
     Bytes contents;
     std::unique_ptr<OpenImage> image;
-    unsigned counter = 0;
+    struct Taken {
+        std::string id;
+        Bytes contents;
+    };
+    std::vector<Taken> snapshots;
+    unsigned counter = 0, ids = 0;
 
     explicit Model(const Kind& k) : kind(k) {
         uint64_t cluster = uint64_t{1} << kind.cluster_bits;
@@ -140,11 +145,95 @@ struct Model {
     }
 
     void resize() {
+        if (kind.version == Version::V2 && !snapshots.empty())
+            return;
         size_t size = static_cast<size_t>(g_test_rand_int_range(1, static_cast<int>(contents.size() / 512 + 40))) * 512;
         if (g_test_rand_int_range(0, 3) != 0)
             size = std::max(size, contents.size() + 512);
         g_assert_true(disk().truncate(static_cast<int64_t>(size), true, PreallocMode::Off).has_value());
         contents.resize(size);
+    }
+
+    bool can_have_snapshots() const { return kind.refcount_bits > 1 && !kind.data_file; }
+
+    // Many compressed clusters share one, and are to be counted once more.
+    void assert_counts_are_full(const Error& error) {
+        g_test_message("%s", error.message.c_str());
+        g_assert_true(error.code == EINVAL && kind.refcount_bits <= 8);
+    }
+
+    void change_snapshots() {
+        if (!can_have_snapshots())
+            return;
+        if (snapshots.empty() || (snapshots.size() < 3 && g_test_rand_bit())) {
+            std::string id = std::to_string(++ids);
+            auto created = image->try_create_snapshot(id);
+            if (created)
+                snapshots.push_back({id, contents});
+            else
+                assert_counts_are_full(created.error());
+            return;
+        }
+        auto one = snapshots.begin() + g_test_rand_int_range(0, static_cast<int>(snapshots.size()));
+        if (g_test_rand_bit()) {
+            auto applied = image->try_apply_snapshot(one->id);
+            if (applied)
+                contents = one->contents;
+            else
+                assert_counts_are_full(applied.error());
+        } else {
+            image->delete_snapshot(one->id);
+            snapshots.erase(one);
+        }
+    }
+
+    // Whole clusters, some of which do not get smaller; -ENOTSUP where there is a data file.
+    void write_compressed() {
+        uint64_t cluster = uint64_t{1} << kind.cluster_bits;
+        Range at = random_range();
+        at.offset = at.offset / cluster * cluster;
+        at.bytes = std::min(std::max<size_t>(at.bytes / cluster * cluster, cluster), contents.size() - at.offset);
+        Bytes data(at.bytes, next_byte());
+        for (size_t i = 0; i < data.size(); i += cluster)
+            if (g_test_rand_int_range(0, 3) == 0)
+                for (size_t j = i; j < std::min(i + cluster, data.size()); j++)
+                    data[j] = static_cast<std::byte>(g_test_rand_int());
+        int ret = disk().pwrite(static_cast<int64_t>(at.offset), static_cast<int64_t>(at.bytes), data.data(),
+                                RequestFlags::Compressed);
+        g_assert_cmpint(ret, ==, kind.data_file ? -ENOTSUP : 0);
+        if (ret == 0)
+            std::ranges::copy(data, contents.begin() + static_cast<ptrdiff_t>(at.offset));
+    }
+
+    void check_snapshots() {
+        std::vector<const Taken*> same_size;
+        for (const Taken& one : snapshots) {
+            OpenImage shown(fixture, file, false);
+            shown.show_snapshot(one.id);
+            assert_same(shown.read_all(), one.contents);
+            same_size.push_back(&one);
+        }
+        // (qemu-img shows as much of a snapshot as the disk has now.)
+        std::erase_if(same_size, [&](const Taken* one) { return one->contents.size() != contents.size(); });
+        if (same_size.empty() || !have_qemu_img())
+            return;
+        const Taken& one =
+            *same_size[static_cast<size_t>(g_test_rand_int_range(0, static_cast<int>(same_size.size())))];
+        write_file(dir.file("expected.raw"), one.contents);
+        g_assert_cmpint(run_program({"qemu-img", "convert", "-l", "snapshot.id=" + one.id, "-O", "raw", file,
+                                     dir.file("snapshot.raw")}),
+                        ==, 0);
+        g_assert_cmpint(run_program({"cmp", dir.file("snapshot.raw"), dir.file("expected.raw")}), ==, 0);
+    }
+
+    // Finds nothing, as qemu-img does.
+    void check_image() {
+        std::vector<std::string> lines;
+        auto found = image->check(g_test_rand_bit() ? CheckFix::None : CheckFix::All, &lines);
+        for (const std::string& line : lines)
+            g_test_message("%s", line.c_str());
+        g_assert_true(found.has_value());
+        g_assert_cmpint(found->corruptions + found->leaks + found->errors, ==, 0);
     }
 
     void check_contents() { assert_same(image->read_all(), contents); }
@@ -163,12 +252,15 @@ struct Model {
                 run_program({"qemu-img", "compare", "-q", "-f", "qcow2", "-F", "raw", file, dir.file("expected.raw")}),
                 ==, 0);
         }
+        check_snapshots();
         open();
+        check_contents();
+        check_image();
         check_contents();
     }
 
     void step() {
-        switch (g_test_rand_int_range(0, 20)) {
+        switch (g_test_rand_int_range(0, 24)) {
             case 0:
             case 1:
                 return zero(RequestFlags::None);
@@ -188,6 +280,11 @@ struct Model {
                 if (g_test_rand_int_range(0, 3) == 0)
                     resize();
                 return;
+            case 10:
+                return change_snapshots();
+            case 11:
+            case 12:
+                return write_compressed();
             default:
                 return write();
         }
