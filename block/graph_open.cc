@@ -181,7 +181,7 @@ Task<Result<BlockDriverState*>> BlockGraph::co_open_probed(OpenSpec spec) {
         result = std::unexpected(std::move(type.error()));
     } else {
         const bool is_raw = (*type)->name == "raw";
-        if (is_raw)
+        if (is_raw && !flags->read_only)
             report(Severity::Warning,
                    fmt::format("Image format was not specified for '{}' and probing guessed raw.", file->filename()),
                    "         Automatically detecting the format is dangerous for raw images, write operations on "

@@ -5,22 +5,6 @@
 
 namespace ashlar {
 
-const OptionSet<ImageInfo>& ImageInfo::options() {
-    static const auto set =
-        OptionSet<ImageInfo>("ImageInfo")
-            .required("filename", &ImageInfo::filename, "name of the image")
-            .required("format", &ImageInfo::format, "its driver")
-            .optional("actual-size", &ImageInfo::actual_size, "bytes that it takes on the host")
-            .required("virtual-size", &ImageInfo::virtual_size, "bytes of the disk")
-            .optional("cluster-size", &ImageInfo::cluster_size, "bytes of a cluster")
-            .optional("backing-filename", &ImageInfo::backing_filename, "name of the backing file")
-            .optional("full-backing-filename", &ImageInfo::full_backing_filename, "the same, with its folder")
-            .optional("backing-filename-format", &ImageInfo::backing_filename_format, "the backing file's driver")
-            .optional("backing-image", &ImageInfo::backing_image, "the backing file")
-            .optional("format-specific", &ImageInfo::format_specific, "what only this format has");
-    return set;
-}
-
 const OptionSet<BlockDeviceCacheInfo>& BlockDeviceCacheInfo::options() {
     static const auto set =
         OptionSet<BlockDeviceCacheInfo>("BlockdevCacheInfo")
@@ -88,26 +72,6 @@ QmpThrottleLimits shown_limits(const ThrottleConfig& config) {
 
 }  // namespace
 
-ImageInfo image_info(BlockDriverState& node, bool with_backing) {
-    ImageInfo info;
-    info.filename = node.filename();
-    info.format = node.type().name;
-    if (int64_t size = node.driver().allocated_size(); size >= 0)
-        info.actual_size = size;
-    info.virtual_size = std::max<int64_t>(node.length(), 0);
-    if (int64_t size = node.driver().cluster_size(); size > 0)
-        info.cluster_size = size;
-    if (JsonBox specific = node.driver().specific_info(); specific.has_value())
-        info.format_specific = specific;
-    if (BlockDriverState* backing = backing_node(node)) {
-        info.backing_filename = info.full_backing_filename = backing->filename();
-        info.backing_filename_format = backing->type().name;
-        if (with_backing)
-            info.backing_image = std::make_shared<ImageInfo>(image_info(*backing, true));
-    }
-    return info;
-}
-
 BlockDeviceInfo block_device_info(BlockDriverState& node, const BlockBackend* backend, bool with_backing) {
     BlockDeviceInfo info;
     info.file = node.filename();
@@ -115,7 +79,7 @@ BlockDeviceInfo block_device_info(BlockDriverState& node, const BlockBackend* ba
     info.ro = node.is_read_only();
     info.drv = node.type().name;
     info.image = image_info(node, with_backing);
-    info.backing_file = info.image.backing_filename;
+    info.backing_file = info.image.full_backing_filename;
     for (BlockDriverState* below = backing_node(node); below; below = backing_node(*below))
         ++info.backing_file_depth;
     info.detect_zeroes = node.flags().detect_zeroes;

@@ -140,6 +140,10 @@ Result<std::vector<std::string>> CommandLine::parse_getopt(int argc, char** argv
             break;
         if (got == ':' || got == '?') {
             std::string_view word = argv[std::max(optind, before + 1) - 1];
+            if (manner_ == Manner::QemuImg)
+                return got == ':' ? fail("missing argument for option '{}'", word)
+                                  : fail("unrecognized option '{}'{}", word,
+                                         word.starts_with("--") ? suggestion(word.substr(2)) : "");
             if (optopt >= kFirst) {
                 const std::string& name = options_[static_cast<size_t>(optopt - kFirst)].name;
                 return got == ':' ? fail("option '--{}' requires an argument", name)

@@ -5,8 +5,10 @@
 //     line.add('k', "socket", "PATH", "listen on this Unix socket", [&](std::string_view path) { ... });
 //     auto files = line.parse(argc, argv);
 //
-// Two manners: that of getopt_long(3) with short and long options (the tools), and that of qemu-system (`-drive ARG` or
-// `--drive ARG`). A handler's error gets the option in front in the second: "-drive foo=1: ...".
+// Manners: that of getopt_long(3) with short and long options (the tools), the same with qemu-img's words for what is
+// wrong, and that of qemu-system (`-drive ARG` or `--drive ARG`). A handler's error gets the option in front in the
+// last:
+// "-drive foo=1: ...".
 #pragma once
 
 #include "util/enum_names.h"
@@ -23,7 +25,7 @@ namespace ashlar {
 class CommandLine {
 public:
     using Handler = std::function<Result<void>(std::string_view argument)>;
-    enum class Manner : unsigned char { Getopt, Qemu };
+    enum class Manner : unsigned char { Getopt, QemuImg, Qemu };
 
     explicit CommandLine(std::string usage, Manner manner = Manner::Getopt)
         : usage_(std::move(usage)), manner_(manner) {}

@@ -82,25 +82,33 @@ void ImageArguments::add_to(CommandLine& line, std::string_view letters) {
     }
 }
 
-Task<Result<BlockDriverState*>> co_open_node(BlockGraph& graph, std::string name, ImageArguments arguments) {
+Result<Keyval> image_keyval(const DriverRegistry& drivers, std::string name, const ImageArguments& arguments) {
     if (auto checked = arguments.check(); !checked)
-        co_return std::unexpected(std::move(checked.error()));
-    Keyval options;
-    if (arguments.image_opts) {
-        auto parsed = parse_keyval(name, {.implied_key = "file"});
-        if (!parsed)
-            co_return std::unexpected(std::move(parsed.error()));
-        options = std::move(*parsed);
-    } else {
-        Json below = Json::object();
-        if (!arguments.aio.empty())
-            below["aio"] = arguments.aio;
-        auto made = image_options(graph.registry(), std::move(name), arguments.format, below);
-        if (!made)
-            co_return std::unexpected(std::move(made.error()));
-        options.options = std::move(*made);
-    }
-    co_return co_await graph.co_open(std::move(options.options), options.typing, arguments.node_flags());
+        return std::unexpected(std::move(checked.error()));
+    if (arguments.image_opts)
+        return parse_keyval(name, {.implied_key = "file"});
+    Json below = Json::object();
+    if (!arguments.aio.empty())
+        below["aio"] = arguments.aio;
+    auto made = image_options(drivers, std::move(name), arguments.format, below);
+    if (!made)
+        return std::unexpected(std::move(made.error()));
+    Keyval keyval;
+    keyval.options = std::move(*made);
+    return keyval;
+}
+
+ChildPerm image_perms(const NodeFlags& flags) {
+    using enum BlockPerm;
+    return {flags.read_only ? ConsistentRead : ConsistentRead | Write | Resize,
+            flags.force_share ? All : ConsistentRead | WriteUnchanged};
+}
+
+Task<Result<BlockDriverState*>> co_open_node(BlockGraph& graph, std::string name, ImageArguments arguments) {
+    auto keyval = image_keyval(graph.registry(), std::move(name), arguments);
+    if (!keyval)
+        co_return std::unexpected(std::move(keyval.error()));
+    co_return co_await graph.co_open(std::move(keyval->options), keyval->typing, arguments.node_flags());
 }
 
 Task<Result<std::unique_ptr<BlockBackend>>> co_open_image(BlockGraph& graph, std::string name,
@@ -109,10 +117,7 @@ Task<Result<std::unique_ptr<BlockBackend>>> co_open_image(BlockGraph& graph, std
     auto node = co_await co_open_node(graph, std::move(name), std::move(arguments));
     if (!node)
         co_return std::unexpected(std::move(node.error()));
-    ChildPerm perms{BlockPerm::ConsistentRead, BlockPerm::All};
-    if (!(*node)->is_read_only())
-        perms.perm = perms.perm | BlockPerm::Write | BlockPerm::Resize;
-    auto backend = std::make_unique<BlockBackend>(graph, "", perms);
+    auto backend = std::make_unique<BlockBackend>(graph, "", image_perms((*node)->flags()));
     backend->set_write_cache(writeback);
     auto attached = co_await backend->co_attach(**node);
     auto released = co_await graph.co_unref(**node);

@@ -12,6 +12,7 @@
 #include "block/node_flags.h"
 #include "tools/command_line.h"
 #include "util/error.h"
+#include "util/keyval.h"
 #include "util/task.h"
 
 #include <memory>
@@ -40,6 +41,13 @@ struct ImageArguments {
     // -t, --cache=MODE; -n, --nocache; -d, --discard=MODE; -i, --aio=MODE; -k, --native-aio.
     void add_to(CommandLine& line, std::string_view letters);
 };
+
+// What `name`, a file name or, with image_opts, options, stands for: options for BlockGraph::co_open().
+Result<Keyval> image_keyval(const DriverRegistry& drivers, std::string name, const ImageArguments& arguments);
+
+// What a user of an image may do with it, and what it lets others do: it must not change under who reads it, unless
+// it is opened with force-share.
+ChildPerm image_perms(const NodeFlags& flags);
 
 // `name` is a file name or, with image_opts, options; errors are those of opening, without the name in front. The
 // caller owns one reference.

@@ -2,24 +2,10 @@
 #pragma once
 
 #include "block/block_graph.h"
+#include "block/image_info.h"
 #include "block/throttle_limits.h"
 
 namespace ashlar {
-
-struct ImageInfo {
-    std::string filename;
-    std::string format;
-    std::optional<int64_t> actual_size;
-    int64_t virtual_size = 0;
-    std::optional<int64_t> cluster_size;
-    std::optional<std::string> backing_filename;
-    std::optional<std::string> full_backing_filename;
-    std::optional<std::string> backing_filename_format;
-    std::shared_ptr<ImageInfo> backing_image;
-    std::optional<JsonBox> format_specific;
-
-    static const OptionSet<ImageInfo>& options();
-};
 
 struct BlockDeviceCacheInfo {
     bool writeback = true;
@@ -57,7 +43,6 @@ struct BlockInfo {
     static const OptionSet<BlockInfo>& options();
 };
 
-ImageInfo image_info(BlockDriverState& node, bool with_backing);
 // `backend`: through which the node is looked at, or null.
 BlockDeviceInfo block_device_info(BlockDriverState& node, const BlockBackend* backend, bool with_backing);
 BlockInfo block_info(BlockBackend& backend);

@@ -1,0 +1,19 @@
+// Images one by one, without their backing files: for what looks at a chain of them, whether or not all of it can be
+// opened, and for what says itself how the rest is to be opened.
+#pragma once
+
+#include "tools/img/arguments.h"
+
+#include <string>
+#include <vector>
+
+namespace ashlar::img {
+
+// Like co_open(), but no backing file is opened.
+[[nodiscard]] Task<Result<std::unique_ptr<BlockBackend>>> co_open_alone(BlockGraph& graph, std::string name,
+                                                                        ImageArguments arguments);
+
+// The name of the file of an image that was opened in that way, as it was found.
+std::string name_of(const BlockDriverState& node);
+
+}  // namespace ashlar::img
