@@ -62,7 +62,10 @@ Task<const char*> Transmission::co_receive() {
     const size_t header_size = request_header_size(style);
     for (;;) {
         while (input_.size() < header_size) {
-            int n = co_await socket_.recv(input_.space(pool_.in_use() == 0));
+            const bool idle = pool_.in_use() == 0;
+            // First the replies to what is done at once: then the client is awake, and has sent more.
+            co_await co_next_turn();
+            int n = co_await socket_.recv(input_.space(idle));
             if (n <= 0)
                 co_return n < 0 ? "the connection is broken"
                 : stopping_     ? "stopped"

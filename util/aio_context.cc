@@ -75,7 +75,7 @@ AioContext::~AioContext() {
     take_remote();
     run_ready();  // bottom halves that were destroyed while scheduled, a late stop()
     linux_aio_.reset();
-    assert(!ready_head_ && timers_->empty());
+    assert(!ready_head_ && !after_turn_head_ && timers_->empty());
     // Who ended our last sleep may still be about to signal the engine.
     while (wakes_done_.load(std::memory_order_acquire) != wakes_owed_)
         sched_yield();
@@ -99,6 +99,13 @@ void AioContext::schedule(Runnable& r) {
         engine_->wake();
         wakes_done_.fetch_add(1, std::memory_order_release);
     }
+}
+
+void AioContext::schedule_after_turn(Runnable& r) {
+    assert(in_own_thread());
+    r.next = nullptr;
+    *after_turn_tail_ = &r;
+    after_turn_tail_ = &r.next;
 }
 
 void AioContext::stop() {
@@ -142,7 +149,7 @@ bool AioContext::run_timers() {
 }
 
 bool AioContext::something_ready() const {
-    return ready_head_ || remote_.load(std::memory_order_relaxed) || stopping_ ||
+    return ready_head_ || after_turn_head_ || remote_.load(std::memory_order_relaxed) || stopping_ ||
            (linux_aio_ && linux_aio_->completions_visible());
 }
 
@@ -207,7 +214,14 @@ bool AioContext::poll(bool may_block) {
         sleep();
     else if (engine_->submissions_pending() || engine_->look())
         engine_->enter(0);
+    Runnable* after = std::exchange(after_turn_head_, nullptr);
+    Runnable** after_tail = std::exchange(after_turn_tail_, &after_turn_head_);
     progress |= engine_->complete();
+    if (after) {
+        *ready_tail_ = after;
+        ready_tail_ = after_tail;
+        progress = true;
+    }
 
     depth_--;
     exchange_current(outer);

@@ -54,6 +54,9 @@ public:
     // --- scheduling (any thread) ---
     // Runs `r` in a later turn, in FIFO order of scheduling by one thread.
     void schedule(Runnable& r);
+    // Own thread: runs `r` when what was submitted by now has been handed to the kernel, what was done with that has
+    // been completed, and what these completions made ready has run.
+    void schedule_after_turn(Runnable& r);
 
     // --- I/O (own thread) ---
     void submit(IoOp& op);
@@ -86,6 +89,8 @@ private:
     EngineKind kind_;
     Runnable* ready_head_ = nullptr;
     Runnable** ready_tail_ = &ready_head_;
+    Runnable* after_turn_head_ = nullptr;
+    Runnable** after_turn_tail_ = &after_turn_head_;
     std::unique_ptr<TimerHeap> timers_;
     std::unique_ptr<LinuxAio> linux_aio_;
     int64_t poll_ns_ = 0;  // how long spin() spins now
@@ -131,6 +136,19 @@ struct Yield : Resumption {
     void await_resume() const noexcept {}
 };
 inline Yield co_yield_now() {
+    return {};
+}
+
+// Lets what this context has submitted go first: see AioContext::schedule_after_turn().
+struct NextTurn : Resumption {
+    bool await_ready() const noexcept { return false; }
+    void await_suspend(std::coroutine_handle<> h) {
+        coroutine = h;
+        AioContext::current()->schedule_after_turn(*this);
+    }
+    void await_resume() const noexcept {}
+};
+inline NextTurn co_next_turn() {
     return {};
 }
 

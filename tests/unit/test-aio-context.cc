@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <glib.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <string>
@@ -148,6 +149,33 @@ Task<int> hop(AioContext& there, AioContext& home) {
     co_return hops;
 }
 
+Task<void> note_input_after_a_yield(Socket& socket, std::string& order) {
+    co_await socket.wait(POLLIN);
+    co_await co_yield_now();
+    order += "input ";
+}
+
+Task<void> note_the_next_turn(std::string& order) {
+    co_await co_next_turn();
+    order += "next ";
+}
+
+Task<void> note_input_and_the_next_turn(Socket& socket, std::string& order) {
+    TaskScope scope;
+    scope.spawn(note_the_next_turn(order));
+    scope.spawn(note_input_after_a_yield(socket, order));
+    co_await scope.join();
+}
+
+void the_next_turn_comes_after_what_completes_at_once() {
+    auto context = make_context();
+    SocketPair pair;
+    sync_wait(*context, send_text(pair.a, "x"));
+    std::string order;
+    sync_wait(*context, note_input_and_the_next_turn(pair.b, order));
+    g_assert_cmpstr(order.c_str(), ==, "input next ");
+}
+
 void switch_to_moves_between_threads() {
     auto context = make_context();
     auto thread = make_iothread("t0");
@@ -239,6 +267,8 @@ int main(int argc, char** argv) {
     add("/aio-context/cancel-ends-a-receive", cancel_ends_a_receive);
     add("/aio-context/files-are-written-and-read", files_are_written_and_read);
     add("/aio-context/switch-to-moves-between-threads", switch_to_moves_between_threads);
+    add("/aio-context/the-next-turn-comes-after-what-completes-at-once",
+        the_next_turn_comes_after_what_completes_at_once);
     add("/aio-context/more-operations-than-the-queues-hold", more_operations_than_the_queues_hold_all_complete);
     add("/aio-context/more-operations-than-the-queues-hold-can-be-cancelled",
         more_operations_than_the_queues_hold_can_be_cancelled);
