@@ -37,6 +37,8 @@ struct Modelled {
     size_t bits_for(int64_t s) const { return static_cast<size_t>((s + granularity - 1) / granularity); }
 
     void change(int64_t offset, int64_t bytes, bool value) {
+        if (offset >= size)
+            return;  // also where the last bit stands for more than there is
         int64_t end = std::min(offset + bytes, size);
         for (int64_t at = offset / granularity * granularity; bytes > 0 && at < end; at += granularity)
             bits[static_cast<size_t>(at / granularity)] = value;
