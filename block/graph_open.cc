@@ -258,7 +258,9 @@ Task<Result<BdrvChild*>> OpenContext::co_open_child(std::string name, BlockdevRe
         graph_.ref(*child);
     } else {
         // A filter over a protocol that is one itself (blkdebug:...) shows what is in the file, not in an image in it.
-        const bool image = (has(role, ChildRole::Filtered) && !node_.type().is_protocol) || has(role, ChildRole::Cow);
+        // What it compares that with may be an image (blkverify:RAW:TEST).
+        const bool image = (has(role, ChildRole::Filtered) && !node_.type().is_protocol) || has(role, ChildRole::Cow) ||
+                           (node_.type().is_filter && role == ChildRole::Data);
         auto opened = co_await graph_.co_open_spec({.options = reference.definition(),
                                                     .typing = typing_,
                                                     .base = inherited_flags(flags_, role),

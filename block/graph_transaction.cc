@@ -39,7 +39,8 @@ void add_below(BlockDriverState& node, std::unordered_set<BlockDriverState*>& se
 
 Result<void> check_parents(const BlockDriverState& node) {
     for (const BdrvChild* user : node.parents()) {
-        if (has(user->perms().perm, BlockPerm::Write) && node.is_read_only())
+        const BlockPerm writing = BlockPerm::Write | BlockPerm::WriteUnchanged;
+        if ((user->perms().perm & writing) != BlockPerm::None && node.is_read_only())
             return fail("Block node is read-only");
         for (const BdrvChild* other : node.parents()) {
             BlockPerm refused = user->perms().perm & ~other->perms().shared;

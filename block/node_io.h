@@ -48,6 +48,15 @@ struct NodeIo {
     // For a driver whose length has changed without being asked to by co_truncate().
     static void announce_resize(BlockDriverState& node);
 
+    // Reads, and writes what comes from a backing file of `node`, down to the layer `bottom` (null: from any), to
+    // `node` itself; what is written to it meanwhile is kept out. With Prefetch, it copies only. `node` tracks its
+    // writes.
+    static Task<int> co_copy_on_read(BlockDriverState& node, BlockDriverState* bottom, int64_t offset, int64_t bytes,
+                                     IoVector iov, RequestFlags flags);
+    static Task<int> co_copy_up(BlockDriverState& node, int64_t offset, int64_t bytes);
+    // The layer that a node shows: itself, if it is no filter.
+    static BlockDriverState& without_filters(BlockDriverState& node);
+
     // Without checks, tracking and FUA: the loop over the pieces.
     static Task<int> co_read_pieces(BlockDriverState& node, int64_t offset, int64_t bytes, IoVector iov,
                                     RequestFlags flags);

@@ -4,8 +4,8 @@
 #include <cerrno>
 
 #include "block/block_node.h"
+#include "block/keep_options.h"
 #include "block/nbd/options.h"
-#include "util/json.h"
 
 namespace ashlar {
 
@@ -160,12 +160,8 @@ Task<Result<void>> NbdDriver::co_reopen_prepare(ReopenContext& context) {
     auto options = parse_options(context, typing_);
     if (!options)
         co_return std::unexpected(std::move(options.error()));
-    const Json before = NbdOptions::options().to_json(options_), after = NbdOptions::options().to_json(*options);
-    for (const OptionInfo& option : NbdOptions::options().options()) {
-        const Json *old = json_find(before, option.name), *now = json_find(after, option.name);
-        if ((old == nullptr) != (now == nullptr) || (old && *old != *now))
-            co_return fail("Cannot change the option '{}'", option.name);
-    }
+    if (auto kept = check_options_kept(options_, *options); !kept)
+        co_return kept;
     co_return check_writable(*session_, context.new_flags());
 }
 
