@@ -8,45 +8,77 @@ namespace ashlar::qcow2 {
 
 namespace {
 
+// What could not be followed may be what clusters that are counted too often are for.
+void keep_all_that_is_counted(Check& check) {
+    for (uint64_t page : check.counted_wrongly.pages())
+        for (uint64_t at = page * ClusterCounts::kPage; at < (page + 1) * ClusterCounts::kPage; at++) {
+            uint64_t counted = check.counted_wrongly.get(at);
+            if (counted > 1 && counted - 1 > check.references.get(at))
+                check.references.set(at, counted - 1);
+        }
+}
+
 // The counts are all wrong, or there is no place for the right ones: new blocks for all of them.
-Task<Result<void>> co_rebuild(Check& check) {
+Task<Result<void>> co_rebuild(Check& check, int64_t wrong_counts) {
     Image& image = check.image;
     const Geometry& geometry = image.geometry();
     check.report("Rebuilding refcount structure");
-    check.references.remove(image.header.reftable_offset,
-                            uint64_t{image.header.reftable_clusters} << geometry.cluster_bits);
-    for (uint64_t offset : check.refcount_blocks)
-        check.references.remove(offset, geometry.cluster_size());
-    auto rebuilt = co_await co_rebuild_refcounts(image, check.references, geometry.refcount_order, 0);
-    if (!rebuilt)
+    if (check.incomplete)
+        keep_all_that_is_counted(check);
+    const uint64_t first = check.references.end();  // the old structures stay as they are
+    auto drop = [&](uint64_t offset) {
+        uint64_t cluster = offset >> geometry.cluster_bits;
+        if (uint64_t before = check.references.get(cluster))
+            check.references.set(cluster, before - 1);
+    };
+    uint64_t table = image.header.reftable_offset;
+    uint64_t table_bytes = uint64_t{image.header.reftable_clusters} << geometry.cluster_bits;
+    if (table < check.file_length && geometry.clusters(table + table_bytes) <= check.clusters)
+        for (uint64_t at = table; at < geometry.cluster_end(table + table_bytes); at += geometry.cluster_size())
+            drop(at);
+    for (uint64_t offset : check.counted_blocks)
+        drop(offset);
+    if (auto rebuilt = co_await co_rebuild_refcounts(image, check.references, first, image.header); !rebuilt)
         co_return rebuilt;
     ImageCheck& result = check.result;
-    int64_t wrong = static_cast<int64_t>(check.counted_wrongly.size());
-    check.counted_wrongly.clear();
-    result.corruptions -= std::min(wrong, result.corruptions);
-    result.corruptions_fixed += wrong;
+    check.counted_wrongly = {};
+    result.corruptions -= wrong_counts;
+    result.corruptions_fixed += wrong_counts;
     if (!check.incomplete)
         result.leaks_fixed += std::exchange(result.leaks, 0);
-    int64_t length = image.file.length();
-    if (length > 0)
-        result.image_end_offset = static_cast<int64_t>(geometry.cluster_end(static_cast<uint64_t>(length)));
+    result.image_end_offset = static_cast<int64_t>(image.header.reftable_offset +
+                                                   (uint64_t{image.header.reftable_clusters} << geometry.cluster_bits));
     co_return {};
 }
 
 Task<Result<void>> co_check_all(Check& check) {
-    if (auto counted = co_await co_count_references(check); !counted)
-        co_return counted;
+    auto failed = [](int ret) { return fail_errno(-ret, "Check failed"); };
+    if (int ret = co_await co_count_references(check); ret < 0)
+        co_return failed(ret);
+    int64_t before = check.result.corruptions;
     if (int ret = co_await co_compare_refcounts(check, CheckFix::None); ret < 0)
-        co_return fail_errno(-ret, "Check failed");
-    if (check.fix == CheckFix::All && check.must_rebuild && !check.incomplete) {
-        if (auto rebuilt = co_await co_rebuild(check); !rebuilt)
-            co_return rebuilt;
-    } else if (check.fix != CheckFix::None && (check.result.corruptions > 0 || check.result.leaks > 0)) {
-        if (int ret = co_await co_compare_refcounts(check, check.fix); ret < 0)
-            co_return fail_errno(-ret, "Check failed");
+        co_return failed(ret);
+    if (check.fix != CheckFix::None) {
+        // Nothing on the disk refers any more to what entries have been relieved of.
+        if (int ret = co_await check.image.file.co_flush(); ret < 0)
+            co_return failed(ret);
+        if (check.must_rebuild && check.fix == CheckFix::Leaks) {
+            check.report("ERROR need to rebuild refcount structures");
+            co_return failed(-EIO);
+        }
+        if (check.must_rebuild) {
+            if (auto rebuilt = co_await co_rebuild(check, check.result.corruptions - before); !rebuilt)
+                co_return rebuilt;
+        } else if (check.result.corruptions > before || check.result.leaks > 0) {
+            if (int ret = co_await co_compare_refcounts(check, check.fix); ret < 0)
+                co_return failed(ret);
+            // A flag says that a count is one when it is.
+            if (int ret = co_await check.image.file.co_flush(); ret < 0)
+                co_return failed(ret);
+        }
     }
     if (int ret = co_await co_check_copied(check); ret < 0)
-        co_return fail_errno(-ret, "Check failed");
+        co_return failed(ret);
     co_return {};
 }
 
@@ -65,7 +97,7 @@ Task<Result<void>> co_declare_healthy(Image& image) {
 
 }  // namespace
 
-Task<Result<ImageCheck>> co_check(Image& image, CheckFix fix, const CheckReporter& report) {
+Task<Result<ImageCheck>> co_check(Image& image, CheckFix fix, CheckReporter report) {
     if (fix != CheckFix::None && !image.writing)
         co_return fail_errno(EACCES, "{}: the image is open read-only and cannot be repaired", image.name);
     if (image.writing && !image.is_corrupt())
@@ -74,23 +106,20 @@ Task<Result<ImageCheck>> co_check(Image& image, CheckFix fix, const CheckReporte
     int64_t length = image.file.length();
     if (length < 0)
         co_return fail_errno(static_cast<int>(-length), "Could not get image size");
-    if (image.geometry().clusters(static_cast<uint64_t>(length)) > ReferenceMap::kMaxClusters)
-        co_return fail_errno(EFBIG, "Check failed");
 
     Check check(image, fix, report, static_cast<uint64_t>(length));
     auto checked = co_await co_check_all(check);
+    bool healthy = checked && check.result.corruptions == 0 && check.result.errors == 0;
+    if (fix != CheckFix::None) {
+        if (healthy)
+            checked = co_await co_declare_healthy(image);
+        if (auto reloaded = co_await image.writing->co_reload(); !reloaded && healthy && checked)
+            checked = std::unexpected(std::move(reloaded.error()));
+    }
     if (!checked)
         co_return std::unexpected(std::move(checked.error()));
-    check.clusters.total = static_cast<int64_t>(image.geometry().clusters(image.header.size));
-    check.result.clusters = check.clusters;
-    if (fix != CheckFix::None) {
-        bool healthy = check.result.corruptions == 0 && check.result.errors == 0;
-        if (healthy)
-            if (auto declared = co_await co_declare_healthy(image); !declared)
-                co_return std::unexpected(std::move(declared.error()));
-        if (auto reloaded = co_await image.writing->co_reload(); !reloaded && healthy)
-            co_return std::unexpected(std::move(reloaded.error()));
-    }
+    check.statistics.total = static_cast<int64_t>(image.geometry().clusters(image.header.size));
+    check.result.clusters = check.statistics;
     co_return check.result;
 }
 

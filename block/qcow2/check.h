@@ -1,76 +1,102 @@
 // Checking and repairing: every reference in the image is counted, and compared with what the refcount blocks say.
 //
-// In the main context, with no request in the node. What is in memory only has been written before, and nothing that
-// was changed by a repair is in memory afterwards but through WriteState::reload().
+// In the main context, with no request that writes in the node. What is in memory only has been written before; what a
+// repair has changed is read again afterwards (WriteState::co_reload()). Everything is read from the file itself, which
+// may be hostile: memory is bounded by the size of the file, and what is in two places is looked at once.
 #pragma once
 
 #include "block/image_format.h"
+#include "block/qcow2/cluster_counts.h"
 #include "block/qcow2/image.h"
-#include "block/qcow2/reference_map.h"
 
-#include <unordered_map>
 #include <vector>
 
 namespace ashlar::qcow2 {
 
-// Checks, and repairs what `fix` says, for which the image must be writable.
-[[nodiscard]] Task<Result<ImageCheck>> co_check(Image& image, CheckFix fix, const CheckReporter& report);
+// Checks, and repairs what `fix` says, for which the image must be writable. The order of what a repair writes is such
+// that the image is at no time worse than it was before. When nothing is wrong any more, the dirty and the corrupt bit
+// go.
+[[nodiscard]] Task<Result<ImageCheck>> co_check(Image& image, CheckFix fix, CheckReporter report);
 
 // --- the parts of it ---
 
 struct Check {
-    Check(Image& image_, CheckFix fix_, const CheckReporter& report_, uint64_t file_length)
-        : image(image_), fix(fix_), report(report_), references(image_.geometry(), file_length) {}
+    Check(Image& image_, CheckFix fix_, const CheckReporter& report_, uint64_t length)
+        : image(image_),
+          fix(fix_),
+          report(report_),
+          file_length(length),
+          clusters(image_.geometry().clusters(length)) {}
 
     Image& image;
     const CheckFix fix;
     const CheckReporter& report;
+    const uint64_t file_length;  // bytes
+    const uint64_t clusters;     // of the file
     ImageCheck result;
-    ImageCheck::Clusters clusters;
-    ReferenceMap references;
-    std::vector<uint64_t> reftable;         // as it is in the file; 0 where a block is of no use
-    std::vector<uint64_t> refcount_blocks;  // all that `references` includes
-    bool must_rebuild = false;              // the refcount structures cannot be repaired where they are
-    bool incomplete = false;                // something that refers to clusters could not be followed
-    // Of clusters that are referred to: what the file says of them if that is something else.
-    std::unordered_map<uint64_t, uint64_t> counted_wrongly;
+    ImageCheck::Clusters statistics;
+    ClusterCounts references;
+    std::vector<uint64_t> reftable;        // as it is in the file; 0 where a block is of no use
+    std::vector<uint64_t> counted_blocks;  // offsets of all those that were counted as references
+    bool must_rebuild = false;             // the refcount structures cannot be repaired where they are
+    bool incomplete = false;               // something that refers to clusters could not be followed
+    ClusterCounts counted_wrongly;         // what the file says, plus one, where that is not the number of references
 
     template <class... Args>
     void say(fmt::format_string<Args...> format, Args&&... args) {
         report(fmt::format(format, std::forward<Args>(args)...));
     }
+    // `format` goes on behind "ERROR".
     template <class... Args>
     void corruption(fmt::format_string<Args...> format, Args&&... args) {
-        report("ERROR " + fmt::format(format, std::forward<Args>(args)...));
+        report("ERROR" + fmt::format(format, std::forward<Args>(args)...));
         result.corruptions++;
     }
     // The same for one that is going to be repaired, if it may be: true.
     template <class... Args>
-    bool repairs(fmt::format_string<Args...> format, Args&&... args) {
-        bool repair = fix == CheckFix::All;
-        report((repair ? "Repairing " : "ERROR ") + fmt::format(format, std::forward<Args>(args)...));
+    bool repairs(bool repair, fmt::format_string<Args...> format, Args&&... args) {
+        report((repair ? "Repairing" : "ERROR") + fmt::format(format, std::forward<Args>(args)...));
         (repair ? result.corruptions_fixed : result.corruptions)++;
         return repair;
     }
+    bool fixes_all() const { return fix == CheckFix::All; }
     void error(int ret, std::string_view what);
-    // One more reference to what is there.
-    void count(uint64_t offset, uint64_t bytes);
+
+    // So many more references to what is there.
+    void count(uint64_t offset, uint64_t bytes, uint64_t times = 1);
+    // What the file says, or is going to when the repair is done.
     uint64_t refcount(uint64_t cluster) const {
-        auto found = counted_wrongly.find(cluster);
-        return found == counted_wrongly.end() ? references.get(cluster) : found->second;
+        uint64_t wrong = counted_wrongly.get(cluster);
+        return wrong != 0 ? wrong - 1 : cluster < clusters ? references.get(cluster) : 0;
     }
+
+    // Reads what may be partly behind the end of the file, which is zeroes there. -EIO: all of it is.
+    [[nodiscard]] Task<int> co_read(uint64_t offset, std::span<std::byte> out) const;
+    [[nodiscard]] Task<int> co_write(uint64_t offset, std::span<const std::byte> data) const;
+    // A table of 64-bit numbers. False: it cannot be read, which has been reported; what it refers to is not known.
+    [[nodiscard]] Task<bool> co_read_table(uint64_t offset, uint64_t entries, std::string_view what,
+                                           std::vector<uint64_t>& table);
 };
 
-// check_references.cc: fills in `references`, `reftable` and `clusters`.
-[[nodiscard]] Task<Result<void>> co_count_references(Check& check);
-// check_refcounts.cc: compares with the refcount blocks, and repairs them where they are.
+// check_references.cc: fills in `references`, `reftable` and `statistics`, and repairs entries that need not refer to
+// anything.
+[[nodiscard]] Task<int> co_count_references(Check& check);
+// check_snapshots.cc: the snapshot table; says where the L1 tables are, which it does not count.
+struct L1Place {
+    uint64_t offset;
+    uint64_t entries;
+};
+[[nodiscard]] Task<int> co_count_snapshots(Check& check, std::vector<L1Place>& l1_tables);
+// check_bitmaps.cc: the bitmap directory and what it refers to.
+[[nodiscard]] Task<int> co_count_bitmaps(Check& check);
+// check_refcounts.cc: compares with the refcount blocks, and, for a `fix`, repairs them where they are.
 [[nodiscard]] Task<int> co_compare_refcounts(Check& check, CheckFix fix);
 // check_copied.cc: the flags of the active tables that say that a refcount is one.
 [[nodiscard]] Task<int> co_check_copied(Check& check);
-// refcount_rebuild.cc: writes a new refcount table with new blocks, with counts of 2^order bits, behind everything that
-// `references` knows, and makes it the image's; `references` is without the old ones. Clears what is in `clear` of the
-// incompatible features.
-[[nodiscard]] Task<Result<void>> co_rebuild_refcounts(Image& image, const ReferenceMap& references, unsigned order,
-                                                      uint64_t clear);
+// refcount_rebuild.cc: writes a new refcount table with new blocks, whose counts have 2^order bits, from cluster
+// `first` on, behind which nothing is used, and makes it the image's. `references` is without the old ones. `header` is
+// written with it.
+[[nodiscard]] Task<Result<void>> co_rebuild_refcounts(Image& image, const ClusterCounts& references, uint64_t first,
+                                                      Header header);
 
 }  // namespace ashlar::qcow2

@@ -1,5 +1,4 @@
 #include "block/qcow2/check.h"
-#include "block/qcow2/refcount_entry.h"
 #include "util/buffer_pool.h"
 
 #include <algorithm>
@@ -9,53 +8,50 @@ namespace ashlar::qcow2 {
 
 namespace {
 
-// One pass over all counts.
+// One pass over all counts that are not 0, or should not be.
 struct Comparison {
     Check& check;
     const CheckFix fix;
-    uint64_t highest = 0;  // cluster in use
+    std::optional<uint64_t> highest = {};  // cluster in use
 
     // Of one cluster: true if the count in the file is to become that of the references.
     bool compare(uint64_t cluster, uint64_t counted, bool in_block) {
         uint64_t referred = check.references.get(cluster);
         if (counted != 0 || referred != 0)
-            highest = std::max(highest, cluster);
+            highest = std::max(highest.value_or(0), cluster);
         if (counted == referred)
             return false;
         bool leak = counted > referred;
-        bool repair = in_block && referred <= check.image.geometry().max_refcount() &&
-                      (leak ? fix != CheckFix::None && !check.incomplete : fix == CheckFix::All);
+        // What could not be followed may be what these are for.
+        bool repair = in_block && (leak ? fix != CheckFix::None && !check.incomplete : fix == CheckFix::All);
         check.say("{} cluster {} refcount={} reference={}",
                   repair ? "Repairing"
                   : leak ? "Leaked"
                          : "ERROR",
                   cluster, counted, referred);
         if (repair) {
-            check.counted_wrongly.erase(cluster);
+            check.counted_wrongly.set(cluster, 0);
             (leak ? check.result.leaks : check.result.corruptions)--;
             (leak ? check.result.leaks_fixed : check.result.corruptions_fixed)++;
         } else if (fix == CheckFix::None) {
             (leak ? check.result.leaks : check.result.corruptions)++;
-            if (referred != 0)
-                check.counted_wrongly[cluster] = counted;
-            check.must_rebuild |= !in_block;
+            check.counted_wrongly.set(cluster, std::min(counted, ~uint64_t{1}) + 1);
+            // A cluster that might be given away at any moment, for all that the counts say.
+            check.must_rebuild |= !leak && counted == 0;
         }
         return repair;
     }
 
-    // Those that no block counts.
+    // Those of [first, end) that no block counts.
     void compare_uncounted(uint64_t first, uint64_t end) {
-        for (uint64_t at = check.references.skip_unused(first); at < end; at = check.references.skip_unused(at + 1))
+        for (uint64_t at = first; at < end; at++)
             compare(at, 0, false);
     }
 
     Task<int> co_compare_block(uint64_t offset, uint64_t first, uint64_t end, Buffer& block) {
-        BdrvChild& file = check.image.file;
         unsigned order = check.image.geometry().refcount_order;
-        int ret =
-            co_await file.co_pread(static_cast<int64_t>(offset), static_cast<int64_t>(block.size()), block.data());
-        if (ret < 0) {
-            check.error(ret, "a refcount block cannot be read");
+        if (int ret = co_await check.co_read(offset, block.span()); ret < 0) {
+            check.error(ret, fmt::format("the refcount block at {:#x} cannot be read", offset));
             co_return 0;
         }
         bool changed = false;
@@ -64,33 +60,47 @@ struct Comparison {
                 set_refcount(block.data(), at - first, order, check.references.get(at));
                 changed = true;
             }
-        if (changed)
-            co_return co_await file.co_pwrite(static_cast<int64_t>(offset), static_cast<int64_t>(block.size()),
-                                              block.data());
-        co_return 0;
+        co_return changed ? co_await check.co_write(offset, block.span()) : 0;
     }
 };
+
+// The refcount blocks, by what they count, that there are or ought to be.
+std::vector<uint64_t> blocks_to_compare(const Check& check) {
+    unsigned bits = check.image.geometry().refblock_bits();
+    std::vector<uint64_t> blocks;
+    for (size_t i = 0; i < check.reftable.size() && i << bits < check.clusters; i++)
+        if (check.reftable[i] != 0)
+            blocks.push_back(i);
+    for (uint64_t page : check.references.pages()) {
+        uint64_t first = page * ClusterCounts::kPage, last = first + ClusterCounts::kPage - 1;
+        for (uint64_t block = first >> bits; block <= last >> bits; block++)
+            blocks.push_back(block);
+    }
+    std::ranges::sort(blocks);
+    auto rest = std::ranges::unique(blocks);
+    blocks.erase(rest.begin(), rest.end());
+    return blocks;
+}
 
 }  // namespace
 
 Task<int> co_compare_refcounts(Check& check, CheckFix fix) {
     const Geometry& geometry = check.image.geometry();
     Comparison comparison{check, fix};
-    Buffer block = Buffer::try_alloc(geometry.cluster_size());
-    if (!block)
+    Buffer buffer = Buffer::try_alloc(geometry.cluster_size());
+    if (!buffer)
         co_return -ENOMEM;
-    uint64_t end = check.references.clusters();
-    uint64_t counted_end = uint64_t{check.reftable.size()} << geometry.refblock_bits();
-    for (uint64_t i = 0; i < check.reftable.size() && i << geometry.refblock_bits() < end; i++) {
-        uint64_t first = i << geometry.refblock_bits();
-        uint64_t behind = std::min(first + geometry.refblock_entries(), end);
-        if (check.reftable[i] == 0)
-            comparison.compare_uncounted(first, behind);
-        else if (int ret = co_await comparison.co_compare_block(check.reftable[i], first, behind, block); ret < 0)
+    for (uint64_t block : blocks_to_compare(check)) {
+        uint64_t first = block << geometry.refblock_bits();
+        uint64_t end = std::min(first + geometry.refblock_entries(), check.clusters);
+        uint64_t offset = block < check.reftable.size() ? check.reftable[block] : 0;
+        if (offset == 0)
+            comparison.compare_uncounted(first, end);
+        else if (int ret = co_await comparison.co_compare_block(offset, first, end, buffer); ret < 0)
             co_return ret;
     }
-    comparison.compare_uncounted(counted_end, end);
-    check.result.image_end_offset = static_cast<int64_t>((comparison.highest + 1) << geometry.cluster_bits);
+    check.result.image_end_offset =
+        static_cast<int64_t>((comparison.highest ? *comparison.highest + 1 : 0) << geometry.cluster_bits);
     co_return 0;
 }
 

@@ -3,6 +3,7 @@
 #include "block/block_graph.h"
 #include "block/file_name.h"
 #include "block/node_io.h"
+#include "block/open_write_access.h"
 #include "block/qcow2.h"
 #include "block/qcow2/amend.h"
 #include "block/qcow2/bitmap_directory.h"
@@ -337,6 +338,8 @@ Task<Result<void>> co_open_backing(OpenContext& context, const Qcow2Options& opt
 
 // Whoever wrote to the image last did not close it.
 Task<Result<void>> co_repair_dirty(Image& image) {
+    if (auto taken = acquire_write_access(image.file); !taken)
+        co_return taken;
     auto checked = co_await co_check(image, CheckFix::All,
                                      [&](const std::string& line) { info_report("{}: {}", image.name, line); });
     if (!checked)
@@ -357,7 +360,8 @@ Task<Result<std::unique_ptr<BlockDriver>>> co_open(OpenContext& context) {
     const std::string name = (*file)->node().filename();
     auto fail_with = [&](Error error) { return std::unexpected(std::move(error).prefixed(name)); };
 
-    auto header = co_await co_load_header(**file);
+    const bool check = context.flags().check;
+    auto header = co_await co_load_header(**file, check);
     if (!header)
         co_return fail_with(std::move(header.error()));
     auto sizes = cache_sizes(*options, header->geometry(), header->size);
@@ -366,7 +370,7 @@ Task<Result<std::unique_ptr<BlockDriver>>> co_open(OpenContext& context) {
     auto l1 = co_await co_load_table(**file, "l1_table_offset", header->l1_offset, header->l1_size);
     if (!l1)
         co_return fail_with(std::move(l1.error()));
-    if (!context.flags().read_only && !context.flags().check)
+    if (!context.flags().read_only && !check)
         if (auto writable = check_writable(*header); !writable) {
             auto allowed = context.fall_back_to_read_only(std::move(writable.error()).prefixed(name));
             if (!allowed)
@@ -376,7 +380,7 @@ Task<Result<std::unique_ptr<BlockDriver>>> co_open(OpenContext& context) {
     bool broken = false;
     if (!context.flags().read_only) {
         auto loaded = co_await co_load_reftable(**file, *header);
-        if (!loaded && !context.flags().check)
+        if (!loaded && !check)
             co_return fail_with(std::move(loaded.error()));
         broken = !loaded;
         if (loaded)
@@ -390,21 +394,25 @@ Task<Result<std::unique_ptr<BlockDriver>>> co_open(OpenContext& context) {
 
     auto image =
         std::make_unique<Image>(**file, *data ? **data : **file, std::move(*header), std::move(*l1), *sizes, name);
-    if (auto loaded = co_await co_load_snapshots(*image); !loaded)
+    if (auto loaded = co_await co_load_snapshots(*image); !loaded && !check)
         co_return fail_with(std::move(loaded.error()));
-    if (auto loaded = co_await co_load_bitmap_directory(*image); !loaded && !context.flags().check)
+    if (auto loaded = co_await co_load_bitmap_directory(*image); !loaded && !check)
         co_return fail_with(std::move(loaded.error()));
     if (!context.flags().read_only) {
         image->writing = std::make_unique<WriteState>(*image, image->cache_owner(), std::move(reftable),
                                                       sizes->refcount_pieces * image->geometry().cluster_size());
         image->writing->pass_discards = context.flags().discard == Discard::Unmap;
-        image->writing->lazy_refcounts = (image->header.compatible & kLazyRefcounts) != 0;
+        if (options->lazy_refcounts.value_or(false) && image->format.version < 3)
+            co_return fail_with(
+                Error{"Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility level", {}, EINVAL});
+        image->writing->lazy_refcounts =
+            options->lazy_refcounts.value_or((image->header.compatible & kLazyRefcounts) != 0);
         auto found = image->writing->find_metadata();
-        if (!found && !context.flags().check && !image->header.has(kDirty))
+        if (!found && !check && !image->header.has(kDirty))
             co_return fail_with(std::move(found.error()));
-        if (broken || !found || image->header.has(kCorrupt))
+        if (broken || !found || (image->header.incompatible & (kCorrupt | kDirty)))
             image->distrust();
-        if (image->header.has(kDirty) && !context.flags().check)
+        if (image->header.has(kDirty) && !check)
             if (auto repaired = co_await co_repair_dirty(*image); !repaired)
                 co_return fail_with(std::move(repaired.error()));
     }

@@ -80,6 +80,8 @@ Result<std::vector<std::byte>> write_header(const Header& header);
 // The tables that the header names, in a file of that length: inside of it, aligned, neither over the header nor over
 // each other, and large enough.
 Result<void> check_layout(const Header& header, uint64_t file_length);
+// Of these the L1 table only: that it is inside, aligned, and not over the header.
+Result<void> check_l1_place(const Header& header, uint64_t file_length);
 
 // What is written into new images where there is room.
 std::span<const FeatureName> known_feature_names();

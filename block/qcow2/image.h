@@ -65,16 +65,20 @@ struct Image final : private MetadataCache::Owner {
     // Says so once, and returns -EIO.
     int report_corruption(std::string_view what);
     MetadataCache::Owner& cache_owner() { return *this; }
-    bool is_corrupt() const { return corrupt_.load(std::memory_order_relaxed); }
+    bool is_corrupt() const {
+        return corrupt_.load(std::memory_order_relaxed) || untrusted_.load(std::memory_order_relaxed);
+    }
+    bool has_reported() const { return corrupt_.load(std::memory_order_relaxed); }
     // Nothing is to be written, although there is nothing new to report; until it has been repaired.
-    void distrust() { corrupt_ = true; }
-    void trust() { corrupt_ = false; }
+    void distrust() { untrusted_ = true; }
+    void trust() { untrusted_ = corrupt_ = false; }
 
 private:
     Task<int> co_make_clean() override;
 
     mutable std::mutex header_lock_;  // of assignments to `header`
-    std::atomic<bool> corrupt_{false};
+    std::atomic<bool> corrupt_{false};    // which has been reported
+    std::atomic<bool> untrusted_{false};
 };
 
 }  // namespace ashlar::qcow2

@@ -1,5 +1,6 @@
 #include "block/qcow2/header.h"
 
+#include <algorithm>
 #include <vector>
 
 namespace ashlar::qcow2 {
@@ -56,6 +57,13 @@ Result<void> check_layout(const Header& header, uint64_t file_length) {
         }
     }
     return {};
+}
+
+Result<void> check_l1_place(const Header& header, uint64_t file_length) {
+    if (header.l1_size == 0)
+        return {};
+    return check_place({"l1_table_offset", header.l1_offset, uint64_t{header.l1_size} * 8}, header.geometry(),
+                       std::min<uint64_t>(file_length, kMaxHostOffset));
 }
 
 }  // namespace ashlar::qcow2

@@ -7,7 +7,7 @@
 
 namespace ashlar::qcow2 {
 
-Task<Result<Header>> co_load_header(BdrvChild& file) {
+Task<Result<Header>> co_load_header(BdrvChild& file, bool for_check) {
     int64_t length = file.length();
     if (length < 0)
         co_return fail_errno(static_cast<int>(-length), "Could not get image size");
@@ -24,7 +24,9 @@ Task<Result<Header>> co_load_header(BdrvChild& file) {
     auto header = read_header(area.span());
     if (!header)
         co_return header;
-    if (auto layout = check_layout(*header, static_cast<uint64_t>(length)); !layout)
+    auto layout = for_check ? check_l1_place(*header, static_cast<uint64_t>(length))
+                            : check_layout(*header, static_cast<uint64_t>(length));
+    if (!layout)
         co_return std::unexpected(std::move(layout.error()));
     co_return header;
 }
@@ -44,6 +46,11 @@ Result<void> check_writable(const Header& header) {
 
 Task<Result<std::vector<uint64_t>>> co_load_reftable(BdrvChild& file, const Header& header) {
     Geometry geometry = header.geometry();
+    int64_t length = file.length();
+    if (length < 0)
+        co_return fail_errno(static_cast<int>(-length), "Could not get image size");
+    if (auto layout = check_layout(header, static_cast<uint64_t>(length)); !layout)
+        co_return std::unexpected(std::move(layout.error()));
     auto table = co_await co_load_table(file, "refcount_table_offset", header.reftable_offset,
                                         (uint64_t{header.reftable_clusters} << header.cluster_bits) / 8);
     if (!table)

@@ -9,7 +9,8 @@
 namespace ashlar::qcow2 {
 
 // The header of the image in `file`, with everything checked that does not need other files.
-[[nodiscard]] Task<Result<Header>> co_load_header(BdrvChild& file);
+// For a check it is enough that the L1 table can be read.
+[[nodiscard]] Task<Result<Header>> co_load_header(BdrvChild& file, bool for_check);
 
 // Whether this program can write to it: "opened read-only" is the way out where not.
 // Not called for those that are to be repaired.

@@ -28,6 +28,8 @@ const OptionSet<Qcow2Options>& Qcow2Options::options() {
                       "size of an entry of the L2 table cache (default: the cluster size, at most 64k)")
             .optional("refcount-cache-size", &Qcow2Options::refcount_cache_size,
                       "largest size of the refcount block cache (default: 4 clusters)")
+            .optional("lazy-refcounts", &Qcow2Options::lazy_refcounts,
+                      "postpone refcount updates (default: what the image says)")
             .optional("cache-clean-interval", &Qcow2Options::cache_clean_interval,
                       "seconds after which unused entries of the caches are freed (0: never)");
     return set;

@@ -17,6 +17,7 @@ struct Qcow2Options {
     std::optional<Size> l2_cache_size;
     std::optional<Size> l2_cache_entry_size;
     std::optional<Size> refcount_cache_size;
+    std::optional<bool> lazy_refcounts;
     unsigned cache_clean_interval = 600;  // seconds; 0: never
 
     static const OptionSet<Qcow2Options>& options();

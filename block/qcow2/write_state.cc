@@ -82,6 +82,11 @@ Result<void> WriteState::find_metadata() {
             continue;
         if (geometry.in_cluster(table) != 0)
             return fail("L1 table entry {}: {:#x} is not the offset of a cluster", i, table);
+        // A table that is not the image's own may be in several places: it is copied before it is changed.
+        MetadataKind there;
+        if (!(image.l1.get(i) & kCopied) && metadata.overlaps(table, geometry.cluster_size(), there) &&
+            there == MetadataKind::L2)
+            continue;
         if (!metadata.add(MetadataKind::L2, table, geometry.cluster_size()))
             return fail("L1 table entry {}: the L2 table at {:#x} overlaps other metadata", i, table);
     }
@@ -99,7 +104,7 @@ int WriteState::check_data_place(uint64_t host, uint64_t bytes) {
 
 Task<int> WriteState::co_mark_corrupt() {
     auto guard = co_await allocation_lock.co_lock();
-    if (image.format.version >= 3 && !image.header.has(kCorrupt)) {
+    if (image.has_reported() && image.format.version >= 3 && !image.header.has(kCorrupt)) {
         Header header = image.header;
         header.incompatible |= kCorrupt;
         co_await image.co_write_header(std::move(header));  // whether or not that works
