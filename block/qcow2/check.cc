@@ -67,7 +67,9 @@ Task<Result<void>> co_check_all(Check& check) {
             co_return failed(-EIO);
         }
         if (check.must_rebuild) {
-            if (auto rebuilt = co_await co_rebuild(check, check.result.corruptions - before); !rebuilt)
+            if (auto rebuilt =
+                    co_await co_rebuild(check, check.structure_corruptions + check.result.corruptions - before);
+                !rebuilt)
                 co_return rebuilt;
         } else if (check.result.corruptions > before || check.result.leaks > 0) {
             if (int ret = co_await co_compare_refcounts(check, check.fix); ret < 0)

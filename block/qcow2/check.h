@@ -38,6 +38,8 @@ struct Check {
     ClusterCounts references;
     std::vector<uint64_t> reftable;        // as it is in the file; 0 where a block is of no use
     std::vector<uint64_t> counted_blocks;  // offsets of all those that were counted as references
+    int64_t structure_corruptions = 0;     // what a rebuild puts right of the others
+    std::vector<uint64_t> active_tables;   // offsets of L2 tables, each once
     bool must_rebuild = false;             // the refcount structures cannot be repaired where they are
     bool incomplete = false;               // something that refers to clusters could not be followed
     ClusterCounts counted_wrongly;         // what the file says, plus one, where that is not the number of references

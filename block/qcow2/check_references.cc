@@ -1,4 +1,5 @@
 #include "block/qcow2/check.h"
+#include "block/qcow2/metadata_map.h"
 #include "util/buffer_pool.h"
 #include "util/byte_order.h"
 
@@ -142,6 +143,8 @@ void count_l1_entries(Check& check, const std::vector<uint64_t>& l1, bool active
         (active ? use->second.active : use->second.snapshots) += times;
         if (is_new)
             order.push_back(offset);
+        if (is_new && active)
+            check.active_tables.push_back(offset);
     }
 }
 
@@ -237,6 +240,25 @@ Task<int> co_count_refcount_structures(Check& check) {
     co_return co_await check.co_write(table, raw);
 }
 
+// Tables that are changed in place must not be in the same one. (That counts are right is no help.)
+void check_overlaps(Check& check) {
+    const Header& header = check.image.header;
+    const Geometry& geometry = check.image.geometry();
+    MetadataMap map(geometry);
+    map.add(MetadataKind::Header, 0, geometry.cluster_size());
+    map.add(MetadataKind::L1, header.l1_offset, uint64_t{header.l1_size} * 8);
+    if (!check.must_rebuild) {
+        if (!map.add(MetadataKind::Reftable, header.reftable_offset,
+                     uint64_t{header.reftable_clusters} << geometry.cluster_bits))
+            check.corruption(" refcount table overlaps other metadata");
+        for (uint64_t offset : check.counted_blocks)
+            map.add(MetadataKind::Refblock, offset, geometry.cluster_size());  // that it does has been reported
+    }
+    for (uint64_t offset : check.active_tables)
+        if (MetadataKind what; map.overlaps(offset, geometry.cluster_size(), what))
+            check.corruption(" l2_offset={:x}: Table overlaps with {}", offset, metadata_name(what));
+}
+
 }  // namespace
 
 void Check::error(int ret, std::string_view what) {
@@ -309,7 +331,12 @@ Task<int> co_count_references(Check& check) {
         co_return ret;
     if (int ret = co_await co_count_bitmaps(check); ret < 0)
         co_return ret;
-    co_return co_await co_count_refcount_structures(check);
+    int64_t before = check.result.corruptions;
+    int ret = co_await co_count_refcount_structures(check);
+    check.structure_corruptions = check.result.corruptions - before;
+    if (ret == 0)
+        check_overlaps(check);
+    co_return ret;
 }
 
 }  // namespace ashlar::qcow2

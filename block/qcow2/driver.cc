@@ -106,10 +106,10 @@ Task<int> Qcow2Driver::co_pdiscard(int64_t offset, int64_t bytes) {
 }
 
 Task<int> Qcow2Driver::co_flush() {
-    if (!image_->writing)
-        co_return co_await BlockDriver::co_flush();
-    if (image_->is_corrupt())
+    if (image_->writing && image_->has_reported())
         co_return co_await image_->writing->co_mark_corrupt();
+    if (!image_->writing || image_->is_corrupt())
+        co_return co_await BlockDriver::co_flush();
     co_return co_await image_->writing->co_flush();
 }
 
@@ -128,8 +128,10 @@ Task<int> Qcow2Driver::co_close() {
     if (!image_->writing)
         co_return 0;
     WriteState& state = *image_->writing;
-    if (image_->is_corrupt())
+    if (image_->has_reported())
         co_return co_await state.co_mark_corrupt();  // what is in memory may be as wrong as what is on the disk
+    if (image_->is_corrupt())
+        co_return 0;  // nothing has been changed
     int ret = co_await state.co_settle();
     if (ret == 0 && state.lazy_refcounts && state.header_is_ours)
         ret = co_await state.co_set_dirty(false);
