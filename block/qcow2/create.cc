@@ -33,13 +33,21 @@ const OptionSet<CreateOptions>& CreateOptions::options() {
             .alias("extended-l2")
             .optional("compression_type", &CreateOptions::compression,
                       "Compression method used for image cluster compression")
-            .alias("compression-type");
+            .alias("compression-type")
+            .optional("preallocation", &CreateOptions::preallocation,
+                      "Preallocation mode (allowed values: off, metadata, falloc, full)")
+            .optional("encryption", &CreateOptions::encryption, "Encrypt the image (not supported yet)")
+            .optional("encrypt.format", &CreateOptions::encrypt_format, "Encrypt the image (not supported yet)")
+            .optional("encrypt.key-secret", &CreateOptions::encrypt_secret,
+                      "ID of secret providing the passphrase (not supported yet)");
     return set;
 }
 
 namespace {
 
 Result<void> check(const CreateOptions& options) {
+    if (options.encryption.value_or(false) || options.encrypt_format || options.encrypt_secret)
+        return fail("Encrypted images are not supported yet");
     uint64_t cluster = options.cluster_size;
     if (!std::has_single_bit(cluster) || cluster < 1 << kMinClusterBits || cluster > 1 << kMaxClusterBits)
         return fail("Cluster size must be a power of two between {} and {}k", 1 << kMinClusterBits,
@@ -86,6 +94,8 @@ Result<void> check(const CreateOptions& options) {
         return fail("data-file-raw requires data-file");
     if (options.data_file_raw && options.backing_file)
         return fail("Backing file and data-file-raw cannot be used at the same time");
+    if (options.backing_file && options.preallocation != PreallocMode::Off && !options.extended_l2)
+        return fail("Backing file and preallocation can only be used at the same time if extended_l2 is on");
     return {};
 }
 

@@ -1,6 +1,7 @@
-// Making qcow2 images: the options, and a plan of what to write, as a pure function.
+// Making qcow2 images: the options; a plan of what to write, as a pure function; and doing it.
 #pragma once
 
+#include "block/image_create.h"
 #include "block/qcow2/format.h"
 #include "block/qcow2/header.h"
 #include "util/enum_names.h"
@@ -37,6 +38,11 @@ struct CreateOptions {
     bool data_file_raw = false;
     bool extended_l2 = false;
     Compression compression = Compression::Zlib;
+    PreallocMode preallocation = PreallocMode::Off;
+    // Known, and refused.
+    std::optional<bool> encryption;
+    std::optional<std::string> encrypt_format;
+    std::optional<std::string> encrypt_secret;
 
     // With the names of `qemu-img create -o`.
     static const OptionSet<CreateOptions>& options();
@@ -56,5 +62,20 @@ struct ImagePlan {
 };
 
 Result<ImagePlan> plan_image(const CreateOptions& options);
+
+void complete(CreateOptions& options);
+
+// Out of a CreateContext's or a MeasureContext's, with what follows from others.
+template <class Context>
+Result<CreateOptions> take_create_options(Context& context) {
+    auto options = context.template take<CreateOptions>();
+    if (options)
+        complete(*options);
+    return options;
+}
+
+// As DriverType::co_create and co_measure.
+[[nodiscard]] Task<Result<void>> co_create(CreateContext& context);
+[[nodiscard]] Task<Result<MeasuredSize>> co_measure(MeasureContext& context);
 
 }  // namespace ashlar::qcow2

@@ -10,6 +10,7 @@
 #include "block/qcow2/check.h"
 #include "block/qcow2/create.h"
 #include "block/qcow2/open.h"
+#include "block/qcow2/preallocate.h"
 #include "block/qcow2/read.h"
 #include "block/qcow2/snapshots.h"
 #include "block/qcow2/truncate.h"
@@ -113,14 +114,22 @@ Task<int> Qcow2Driver::co_flush() {
     co_return co_await image_->writing->co_flush();
 }
 
-Task<Result<>> Qcow2Driver::co_truncate(int64_t size, bool, PreallocMode prealloc, RequestFlags) {
-    if (prealloc != PreallocMode::Off)
-        co_return fail_errno(ENOTSUP, "{}: preallocation", image_->name);
-    int ret = co_await co_begin_change();
-    if (ret == 0)
-        ret = co_await co_resize(*image_, backing(), size);
-    if (ret < 0)
-        co_return fail_errno(-ret, "{}: could not resize the image", image_->name);
+Task<Result<>> Qcow2Driver::co_truncate(int64_t size, bool exact, PreallocMode prealloc, RequestFlags) {
+    if (auto begun = co_await co_begin_operation(); !begun)
+        co_return begun;
+    co_return co_await co_resize(*image_, backing(), size, exact, prealloc);
+}
+
+Task<Result<void>> Qcow2Driver::co_preallocate(PreallocMode mode) {
+    if (auto begun = co_await co_begin_operation(); !begun)
+        co_return begun;
+    auto done = co_await qcow2::co_preallocate(*image_, 0, static_cast<uint64_t>(image_->length.get()), mode);
+    if (done && &image_->data != &image_->file)
+        done = co_await image_->data.co_truncate(image_->length.get(), false, mode_below(mode));
+    if (!done)
+        co_return done;
+    if (int ret = co_await image_->writing->co_settle(); ret < 0)
+        co_return fail_errno(-ret, "Could not preallocate clusters");
     co_return {};
 }
 
@@ -149,7 +158,7 @@ SupportedFlags Qcow2Driver::supported_flags() const {
             .write_zeroes = RequestFlags::MayUnmap | RequestFlags::NoFallback};
 }
 
-Task<BlockStatus> Qcow2Driver::co_block_status(bool, int64_t offset, int64_t bytes) {
+Task<BlockStatus> Qcow2Driver::co_block_status(bool want_zero, int64_t offset, int64_t bytes) {
     int64_t left = image_->length.get() - offset;
     if (left <= 0)
         co_return BlockStatus{.ret = -EINVAL};
@@ -164,8 +173,18 @@ Task<BlockStatus> Qcow2Driver::co_block_status(bool, int64_t offset, int64_t byt
     }
     if (is_zero(run.kind))
         status.flags |= BlockStatus::Zero;
-    if (run.kind == Kind::Normal)
+    if (run.kind == Kind::Normal) {
         status.flags |= BlockStatus::Data;
+        // What has been given its place and nothing else is a hole in the file.
+        if (want_zero && !image_->format.data_file && co_await image_->co_has_empty_clusters()) {
+            BlockStatus below = co_await image_->file.co_block_status(true, status.offset, status.bytes);
+            if (below.ret == 0 && below.bytes > 0) {
+                status.bytes = std::min(status.bytes, below.bytes);
+                if (below.has(BlockStatus::Zero))
+                    status.flags |= BlockStatus::Zero;
+            }
+        }
+    }
     if (run.kind == Kind::Compressed)
         status.flags |= BlockStatus::Data | BlockStatus::Compressed;
     co_return status;
@@ -435,10 +454,14 @@ int probe(std::span<const std::byte> head, std::string_view) {
 
 namespace ashlar {
 
-const DriverType kQcow2Driver = {.name = "qcow2",
-                                 .options = qcow2::schema,
-                                 .co_open = qcow2::co_open,
-                                 .probe = qcow2::probe,
-                                 .supports_backing = true};
+const DriverType kQcow2Driver = {
+    .name = "qcow2",
+    .options = qcow2::schema,
+    .co_open = qcow2::co_open,
+    .probe = qcow2::probe,
+    .supports_backing = true,
+    .create_options = []() -> const OptionSchema& { return qcow2::CreateOptions::options(); },
+    .co_create = qcow2::co_create,
+    .co_measure = qcow2::co_measure};
 
 }  // namespace ashlar

@@ -47,6 +47,9 @@ public:
     Task<int> co_read_vm_state(int64_t offset, std::span<std::byte> data) override;
     std::vector<StoredBitmap> stored_bitmaps() const override;
 
+    // Of the whole disk, by who has just made the image.
+    Task<Result<void>> co_preallocate(PreallocMode mode);
+
 private:
     struct CleanTimer;
 

@@ -1,5 +1,8 @@
 #include "block/qcow2/image.h"
 
+#include "block/block_node.h"
+#include "block/qcow2/open.h"
+#include "block/qcow2/refcount_entry.h"
 #include "block/qcow2/write_state.h"
 #include "util/report.h"
 
@@ -74,6 +77,38 @@ Task<int> Image::co_copy_table(uint64_t offset, std::span<std::byte> table) {
             if (int ret = co_await l2_cache.co_load(offset + at); ret < 0)
                 co_return ret;
     co_return 0;
+}
+
+Task<bool> Image::co_has_empty_clusters() {
+    Known known = empty_clusters_.load(std::memory_order_relaxed);
+    if (known == Known::NotYet) {
+        known = co_await co_find_empty_clusters() ? Known::Yes : Known::No;
+        empty_clusters_.store(known, std::memory_order_relaxed);
+    }
+    co_return known == Known::Yes;
+}
+
+Task<bool> Image::co_find_empty_clusters() {
+    int64_t allocated = file.node().driver().allocated_size();
+    auto table = co_await co_load_reftable(file, header_copy());
+    Buffer block = Buffer::try_alloc(geometry().cluster_size());
+    if (allocated < 0 || !table || !block)
+        co_return false;
+    // A few are always short of something: the last one, and tables with nothing in them.
+    uint64_t most = static_cast<uint64_t>(allocated) >> geometry().cluster_bits;
+    most = std::max(most / 9 * 10, most + 2);
+    uint64_t used = 0;
+    for (uint64_t offset : *table) {
+        if (offset == 0)
+            continue;
+        if (co_await file.co_pread(static_cast<int64_t>(offset), static_cast<int64_t>(block.size()), block.data()) < 0)
+            co_return false;
+        for (uint64_t i = 0; i < geometry().refblock_entries(); i++)
+            used += get_refcount(block.data(), i, geometry().refcount_order) != 0;
+        if (used >= most)
+            co_return true;
+    }
+    co_return false;
 }
 
 Task<int> Image::co_write_header(Header next) {

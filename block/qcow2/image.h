@@ -52,6 +52,10 @@ struct Image final : private MetadataCache::Owner {
     // The L2 table at `offset`, a cluster, as it is now.
     [[nodiscard]] Task<int> co_copy_table(uint64_t offset, std::span<std::byte> table);
 
+    // Whether clusters may be holes in the file although the mapping says that they hold data: more of them are in use
+    // than the file has room for. Found out once.
+    [[nodiscard]] Task<bool> co_has_empty_clusters();
+
     // Where the L2 entry of `guest` is, in a table that there is.
     uint64_t l2_entry_offset(uint64_t guest) const {
         return (l1.get(geometry().l1_index(guest)) & kOffsetMask) +
@@ -76,6 +80,10 @@ struct Image final : private MetadataCache::Owner {
 private:
     Task<int> co_make_clean() override;
 
+    Task<bool> co_find_empty_clusters();
+
+    enum class Known : uint8_t { NotYet, Yes, No };
+    std::atomic<Known> empty_clusters_{Known::NotYet};
     mutable std::mutex header_lock_;  // of assignments to `header`
     std::atomic<bool> corrupt_{false};    // which has been reported
     std::atomic<bool> untrusted_{false};

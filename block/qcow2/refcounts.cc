@@ -149,6 +149,13 @@ Task<int> Refcounts::co_take(uint64_t want, bool exactly, uint64_t& offset, uint
     }
 }
 
+Task<int> Refcounts::co_allocate_fresh(uint64_t want, uint64_t& offset, uint64_t& got) {
+    uint64_t hint = std::exchange(free_hint_, std::max(free_hint_, fresh_from_ >> geometry_.cluster_bits));
+    int ret = co_await co_take(want, false, offset, got);
+    free_hint_ = hint;
+    co_return ret;
+}
+
 Task<int> Refcounts::co_allocate_bytes(uint64_t bytes, uint64_t& offset) {
     if (int ret = co_await co_apply_frees(); ret < 0)
         co_return ret;
@@ -380,6 +387,24 @@ void Refcounts::free_later(uint64_t offset, uint64_t bytes) {
 bool Refcounts::has_many_frees() const {
     std::lock_guard guard(lock_);
     return frees_.size() >= kManyFrees;
+}
+
+Task<int> Refcounts::co_find_end(uint64_t& end) {
+    for (uint64_t i = table_.size(); i-- > 0;) {
+        if (block_of(i << geometry_.refblock_bits()) == 0)
+            continue;
+        for (uint64_t at = (i + 1) << geometry_.refblock_bits(); at-- > i << geometry_.refblock_bits();) {
+            uint64_t count;
+            if (int ret = co_await co_get(at, count); ret < 0)
+                co_return ret;
+            if (count > 0) {
+                end = (at + 1) << geometry_.cluster_bits;
+                co_return 0;
+            }
+        }
+    }
+    end = 0;
+    co_return 0;
 }
 
 bool Refcounts::has_settled() const {

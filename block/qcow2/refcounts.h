@@ -36,6 +36,8 @@ public:
     [[nodiscard]] Task<int> co_get(uint64_t cluster, uint64_t& count);
     // Takes clusters in a row: `want` of them, or, unless `exactly`, the first of them. -EFBIG: the format has no room.
     [[nodiscard]] Task<int> co_allocate(uint64_t want, bool exactly, uint64_t& offset, uint64_t& got);
+    // The first of `want` clusters in a row that have never been used and read as zeroes.
+    [[nodiscard]] Task<int> co_allocate_fresh(uint64_t want, uint64_t& offset, uint64_t& got);
     // Takes room for `bytes` of compressed data, a cluster at most, which may share clusters with others of its kind.
     [[nodiscard]] Task<int> co_allocate_bytes(uint64_t bytes, uint64_t& offset);
     // One more reference to clusters that have some. -ERANGE, and nothing is changed: it does not fit.
@@ -44,6 +46,8 @@ public:
     [[nodiscard]] Task<int> co_unreference(ClusterRange range);
     // One reference less to each cluster of the byte range, as soon as that is safe.
     void free_later(uint64_t offset, uint64_t bytes);
+    // Behind the last cluster that is in use: what comes after it in the file is of no use.
+    [[nodiscard]] Task<int> co_find_end(uint64_t& end);
     // Does now what has become safe since.
     [[nodiscard]] Task<int> co_apply_frees();
     bool has_many_frees() const;

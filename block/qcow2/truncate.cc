@@ -1,9 +1,11 @@
 #include "block/qcow2/truncate.h"
 
+#include "block/qcow2/preallocate.h"
 #include "block/qcow2/snapshots.h"
 #include "block/qcow2/write.h"
 #include "block/qcow2/write_state.h"
 #include "util/byte_order.h"
+#include "util/report.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -32,11 +34,6 @@ Task<int> co_make_zero(Image& image, BdrvChild* backing, uint64_t begin, uint64_
             co_return ret;
     }
     co_return 0;
-}
-
-Task<int> co_truncate_data_file(Image& image, uint64_t size) {
-    auto done = co_await image.data.co_truncate(static_cast<int64_t>(size), false, PreallocMode::Off);
-    co_return done ? 0 : -(done.error().code > 0 ? done.error().code : EIO);
 }
 
 // With the lock held. The new table is written, and all that it refers to, before the header names it.
@@ -85,17 +82,14 @@ Task<int> co_set_size(Image& image, uint64_t size) {
     co_return ret;
 }
 
-Task<int> co_grow(Image& image, BdrvChild* backing, uint64_t size) {
+// Everything but what the header says.
+Task<int> co_prepare_growth(Image& image, BdrvChild* backing, uint64_t old, uint64_t size) {
     const Geometry& geometry = image.geometry();
-    auto old = static_cast<uint64_t>(image.length.get());
     // What has been kept there beside the disk would be part of it.
     if (int ret = co_await co_forget_vm_state(image); ret < 0)
         co_return ret;
     if (int ret = co_await co_extend_l1(image, geometry.l1_entries_for(size)); ret < 0)
         co_return ret;
-    if (&image.data != &image.file && image.data.length() < static_cast<int64_t>(size))
-        if (int ret = co_await co_truncate_data_file(image, size); ret < 0)
-            co_return ret;
     // What is behind the old end is zeroes, whatever has been left there, and however long the backing file is.
     uint64_t old_end = geometry.cluster_end(old);
     if (int ret = co_await co_make_zero(image, backing, old, std::min(old_end, size)); ret < 0)
@@ -104,9 +98,80 @@ Task<int> co_grow(Image& image, BdrvChild* backing, uint64_t size) {
     if (backing_length < 0)
         co_return static_cast<int>(backing_length);
     uint64_t seen = std::min(size, static_cast<uint64_t>(backing_length));
-    if (int ret = co_await co_make_zero(image, backing, old_end, geometry.cluster_end(seen)); ret < 0)
+    co_return co_await co_make_zero(image, backing, old_end, geometry.cluster_end(seen));
+}
+
+Task<Result<>> co_grow(Image& image, BdrvChild* backing, uint64_t size, PreallocMode prealloc) {
+    auto old = static_cast<uint64_t>(image.length.get());
+    if (prealloc != PreallocMode::Off && backing && !image.geometry().extended_l2)
+        co_return fail_errno(ENOTSUP,
+                             "Backing file and preallocation can only be used at the same time if "
+                             "extended_l2 is on");
+    if (&image.data != &image.file && image.data.length() < static_cast<int64_t>(size))
+        if (auto grown = co_await image.data.co_truncate(static_cast<int64_t>(size), false, mode_below(prealloc));
+            !grown)
+            co_return grown;
+    if (int ret = co_await co_prepare_growth(image, backing, old, size); ret < 0)
+        co_return fail_errno(-ret, "Failed to grow the image");
+    // A raw data file's clusters have their places from the beginning.
+    PreallocMode mode = prealloc == PreallocMode::Off && image.data_file_raw ? PreallocMode::Metadata : prealloc;
+    if (auto done = co_await co_preallocate(image, image.geometry().cluster_end(old), size, mode); !done)
+        co_return done;
+    if (int ret = co_await co_set_size(image, size); ret < 0)
+        co_return fail_errno(-ret, "Failed to update the image size");
+    co_return {};
+}
+
+// L2 tables for nothing but what is behind the end of the disk, and the end of the file if nothing is left there.
+Task<int> co_drop_tables(Image& image, uint64_t size) {
+    WriteState& state = *image.writing;
+    const Geometry& geometry = image.geometry();
+    auto guard = co_await state.allocation_lock.co_lock();
+    for (uint64_t i = geometry.l1_entries_for(size); i < image.l1.size(); i++) {
+        uint64_t table = image.l1.get(i) & kOffsetMask;
+        if (table == 0)
+            continue;
+        state.set_l1(i, 0);
+        state.metadata.remove(table, geometry.cluster_size());
+        state.refcounts.free_later(table, geometry.cluster_size());
+    }
+    co_return 0;
+}
+
+Task<int> co_cut_file(Image& image) {
+    WriteState& state = *image.writing;
+    auto guard = co_await state.allocation_lock.co_lock();
+    uint64_t end = 0;
+    if (int ret = co_await state.refcounts.co_find_end(end); ret < 0)
         co_return ret;
-    co_return co_await co_set_size(image, size);
+    if (static_cast<int64_t>(end) < image.file.length()) {
+        // Advice: a file that stays longer does no harm.
+        if (auto cut = co_await image.file.co_truncate(static_cast<int64_t>(end), false, PreallocMode::Off); cut)
+            co_return 0;
+        warn_report("{}: Failed to truncate the tail of the image", image.name);
+    }
+    co_return 0;
+}
+
+Task<Result<>> co_shrink(Image& image, uint64_t size) {
+    auto old = static_cast<uint64_t>(image.length.get());
+    if (int ret = co_await co_forget_vm_state(image); ret < 0)
+        co_return fail_errno(-ret, "Failed to discard the VM state");
+    if (int ret = co_await co_set_size(image, size); ret < 0)
+        co_return fail_errno(-ret, "Failed to update the image size");
+    int ret = co_await co_forget(image, static_cast<int64_t>(size), static_cast<int64_t>(old));
+    if (ret < 0)
+        co_return fail_errno(-ret, "Failed to discard cropped clusters");
+    ret = co_await co_drop_tables(image, size);
+    if (ret == 0)
+        ret = co_await image.writing->co_settle();
+    if (ret < 0)
+        co_return fail_errno(-ret, "Failed to reduce the number of L2 tables");
+    if (&image.data != &image.file)
+        co_return co_await image.data.co_truncate(static_cast<int64_t>(size), false, PreallocMode::Off);
+    if (ret = co_await co_cut_file(image); ret < 0)
+        co_return fail_errno(-ret, "Failed to truncate the tail of the image");
+    co_return {};
 }
 
 }  // namespace
@@ -118,21 +183,20 @@ Task<int> co_extend_l1(Image& image, uint64_t entries) {
     co_return entries > image.l1.size() ? co_await co_grow_l1(image, entries) : 0;
 }
 
-Task<int> co_resize(Image& image, BdrvChild* backing, int64_t size) {
+Task<Result<>> co_resize(Image& image, BdrvChild* backing, int64_t size, bool, PreallocMode prealloc) {
     if (size % static_cast<int64_t>(kSectorSize) != 0)
-        co_return -EINVAL;
+        co_return fail_errno(EINVAL, "The new size must be a multiple of {}", kSectorSize);
+    // Its snapshots do not say how large the disk was.
     if (image.header_copy().snapshots > 0 && image.format.version < 3)
-        co_return -ENOTSUP;  // a version 2 snapshot does not say how large the disk was
+        co_return fail_errno(ENOTSUP, "Can't resize a v2 image which has snapshots");
     int64_t old = image.length.get();
-    if (size >= old)
-        co_return size == old ? 0 : co_await co_grow(image, backing, static_cast<uint64_t>(size));
-    if (int ret = co_await co_set_size(image, static_cast<uint64_t>(size)); ret < 0)
-        co_return ret;
-    if (int ret = co_await co_forget(image, size, old); ret < 0)
-        co_return ret;
-    if (&image.data != &image.file)
-        co_return co_await co_truncate_data_file(image, static_cast<uint64_t>(size));
-    co_return 0;
+    if (size < old && prealloc != PreallocMode::Off)
+        co_return fail_errno(EINVAL, "Preallocation can't be used for shrinking an image");
+    if (size > old)
+        co_return co_await co_grow(image, backing, static_cast<uint64_t>(size), prealloc);
+    if (size < old)
+        co_return co_await co_shrink(image, static_cast<uint64_t>(size));
+    co_return {};
 }
 
 }  // namespace ashlar::qcow2
