@@ -124,11 +124,12 @@ private:
             co_return Result<void>();
 
         Json part = {{"driver", "raw"}, {"offset", options_.offset}, {"file", root_->node_name()}};
-        auto offset = co_await graph_.co_open(std::move(part), Typing::Strict, options_.image.node_flags());
+        auto offset = co_await co_open_over(graph_, *std::exchange(root_, nullptr), std::move(part),
+                                            options_.image.node_flags());
         if (!offset)
             co_return std::unexpected(std::move(offset.error()));
-        BlockDriverState* whole = std::exchange(root_, *offset);
-        co_return co_await graph_.co_unref(*whole);
+        root_ = *offset;
+        co_return Result<void>();
     }
 
     Result<void> listen() {

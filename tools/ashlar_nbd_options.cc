@@ -51,11 +51,8 @@ public:
 
     Result<std::optional<AshlarNbdOptions>> parse(int argc, char** argv) {
         auto files = line_.parse(argc, argv);
-        if (!files) {
-            if (files.error().hint.empty())
-                files.error().hint = "Try `ashlar-nbd --help' for more information.";
+        if (!files)
             return std::unexpected(std::move(files.error()));
-        }
         if (line_.has_printed())
             return std::nullopt;
         if (auto checked = check(*files); !checked)
@@ -206,8 +203,7 @@ private:
             if (for_device_ || cache_given_ || o_.image != ImageArguments{} || o_.persistent)
                 return fail("List mode is incompatible with per-device settings");
         } else if (files.size() != 1) {
-            return std::unexpected(
-                Error{"Invalid number of arguments"}.with_hint("Try `ashlar-nbd --help' for more information."));
+            return std::unexpected(Error{"Invalid number of arguments"}.with_hint(help_hint()));
         } else {
             o_.file = files[0];
         }

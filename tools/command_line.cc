@@ -1,6 +1,7 @@
 #include "tools/command_line.h"
 
 #include "util/keyval.h"
+#include "util/report.h"
 #include "util/similar.h"
 #include "util/trace.h"
 
@@ -115,6 +116,15 @@ Result<std::vector<std::string>> CommandLine::parse(int argc, char** argv) const
     return manner_ == Manner::Qemu ? parse_qemu(argc, argv) : parse_getopt(argc, argv);
 }
 
+namespace {
+
+template <class... Args>
+std::unexpected<Error> misuse(fmt::format_string<Args...> format, Args&&... args) {
+    return std::unexpected(Error{fmt::format(format, std::forward<Args>(args)...)}.with_hint(help_hint()));
+}
+
+}  // namespace
+
 Result<std::vector<std::string>> CommandLine::parse_getopt(int argc, char** argv) const {
     constexpr int kFirst = 1000;  // values of options are indices from here, above those of letters
     std::string letters = ":";
@@ -146,18 +156,18 @@ Result<std::vector<std::string>> CommandLine::parse_getopt(int argc, char** argv
                                          word.starts_with("--") ? suggestion(word.substr(2)) : "");
             if (optopt >= kFirst) {
                 const std::string& name = options_[static_cast<size_t>(optopt - kFirst)].name;
-                return got == ':' ? fail("option '--{}' requires an argument", name)
-                                  : fail("option '--{}' doesn't allow an argument", name);
+                return got == ':' ? misuse("option '--{}' requires an argument", name)
+                                  : misuse("option '--{}' doesn't allow an argument", name);
             }
             if (optopt)
-                return got == ':' ? fail("option requires an argument -- '{}'", static_cast<char>(optopt))
-                                  : fail("invalid option -- '{}'", static_cast<char>(optopt));
+                return got == ':' ? misuse("option requires an argument -- '{}'", static_cast<char>(optopt))
+                                  : misuse("invalid option -- '{}'", static_cast<char>(optopt));
             std::string_view name = word.substr(0, word.find('=')).substr(2);
             size_t similar = static_cast<size_t>(std::count_if(
                 options_.begin(), options_.end(), [&](const Option& o) { return o.name.starts_with(name); }));
             if (similar > 1)
-                return fail("option '{}' is ambiguous", word);
-            return fail("unrecognized option '{}'{}", word, suggestion(name));
+                return misuse("option '{}' is ambiguous", word);
+            return misuse("unrecognized option '{}'{}", word, suggestion(name));
         }
         auto it = std::find_if(options_.begin(), options_.end(), [&](const Option& o) { return o.letter == got; });
         const Option& found = got >= kFirst ? options_[static_cast<size_t>(got - kFirst)] : *it;
@@ -198,6 +208,10 @@ Result<std::vector<std::string>> CommandLine::parse_qemu(int argc, char** argv) 
 std::unexpected<Error> unknown_name(std::string_view text, std::span<const std::string_view> names,
                                     std::string_view message) {
     return fail("{}{}", fmt::format(fmt::runtime(message), text), did_you_mean(text, names));
+}
+
+std::string help_hint() {
+    return fmt::format("Try `{} --help' for more information.", program_name());
 }
 
 }  // namespace ashlar

@@ -72,6 +72,9 @@ private:
     bool has_printed_ = false;
 };
 
+// What goes with an error about how a program was called.
+std::string help_hint();
+
 // The error for a name that is none of these: `message` with the name for its {}, and what was probably meant.
 std::unexpected<Error> unknown_name(std::string_view text, std::span<const std::string_view> names,
                                     std::string_view message);

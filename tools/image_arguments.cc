@@ -1,8 +1,10 @@
 #include "tools/image_arguments.h"
 
 #include "block/image_options.h"
+#include "tools/temporary_overlay.h"
 #include "util/json.h"
 #include "util/keyval.h"
+#include "util/report.h"
 
 #include <algorithm>
 #include <cassert>
@@ -76,26 +78,50 @@ void ImageArguments::add_to(CommandLine& line, std::string_view letters) {
                 line.add('k', "native-aio", "", "short for -i native",
                          [this](std::string_view) { return set_aio("native"); });
                 break;
+            case 's':
+                line.add_flag('s', "snapshot", "write to a temporary file instead", snapshot);
+                break;
+            case 'C':
+                line.add_flag('C', "copy-on-read", "keep what is read from a backing file", copy_on_read);
+                break;
             default:
                 assert(!"a letter that the header names");
         }
     }
 }
 
-Result<Keyval> image_keyval(const DriverRegistry& drivers, std::string name, const ImageArguments& arguments) {
+Result<Keyval> image_keyval(const DriverRegistry& drivers, std::string name, const ImageArguments& arguments,
+                            Json more) {
     if (auto checked = arguments.check(); !checked)
         return std::unexpected(std::move(checked.error()));
-    if (arguments.image_opts)
-        return parse_keyval(name, {.implied_key = "file"});
-    Json below = Json::object();
-    if (!arguments.aio.empty())
-        below["aio"] = arguments.aio;
-    auto made = image_options(drivers, std::move(name), arguments.format, below);
-    if (!made)
-        return std::unexpected(std::move(made.error()));
-    Keyval keyval;
-    keyval.options = std::move(*made);
-    return keyval;
+    Keyval options;
+    if (arguments.image_opts) {
+        auto parsed = parse_keyval(name, {.implied_key = "file"});
+        if (!parsed)
+            return parsed;
+        options = std::move(*parsed);
+    } else if (!name.empty()) {
+        if (more.contains("file"))
+            return fail("Can't specify 'file' and 'filename' options at the same time");
+        std::string format = arguments.format;
+        const Json* driver = json_find(more, "driver");
+        if (const std::string* named = driver ? json_string(*driver) : nullptr; named && format.empty()) {
+            format = *named;
+            more.erase("driver");
+        }
+        Json below = Json::object();
+        if (!arguments.aio.empty())
+            below["aio"] = arguments.aio;
+        auto made = image_options(drivers, std::move(name), std::move(format), below);
+        if (!made)
+            return std::unexpected(std::move(made.error()));
+        options.options = std::move(*made);
+    } else if (!arguments.aio.empty()) {
+        return fail("Without a file name, write 'aio={}' into the options of the file", arguments.aio);
+    }
+    if (auto merged = merge_options(options.options, more); !merged)
+        return std::unexpected(std::move(merged.error()));
+    return options;
 }
 
 ChildPerm image_perms(const NodeFlags& flags) {
@@ -104,28 +130,32 @@ ChildPerm image_perms(const NodeFlags& flags) {
             flags.force_share ? All : ConsistentRead | WriteUnchanged};
 }
 
-Task<Result<BlockDriverState*>> co_open_node(BlockGraph& graph, std::string name, ImageArguments arguments) {
-    auto keyval = image_keyval(graph.registry(), std::move(name), arguments);
-    if (!keyval)
-        co_return std::unexpected(std::move(keyval.error()));
-    co_return co_await graph.co_open(std::move(keyval->options), keyval->typing, arguments.node_flags());
+Task<Result<BlockDriverState*>> co_open_over(BlockGraph& graph, BlockDriverState& below, Json options,
+                                             NodeFlags flags) {
+    auto opened = co_await graph.co_open(std::move(options), Typing::Strict, flags);
+    auto released = co_await graph.co_unref(below);
+    if (opened && !released) {
+        if (auto closed = co_await graph.co_unref(**opened); !closed)
+            error_report(closed.error());
+        co_return std::unexpected(std::move(released.error()));
+    }
+    co_return opened;
 }
 
-Task<Result<std::unique_ptr<BlockBackend>>> co_open_image(BlockGraph& graph, std::string name,
-                                                          ImageArguments arguments) {
-    const bool writeback = is_writeback(arguments.cache);
-    auto node = co_await co_open_node(graph, std::move(name), std::move(arguments));
-    if (!node)
-        co_return std::unexpected(std::move(node.error()));
-    auto backend = std::make_unique<BlockBackend>(graph, "", image_perms((*node)->flags()));
-    backend->set_write_cache(writeback);
-    auto attached = co_await backend->co_attach(**node);
-    auto released = co_await graph.co_unref(**node);
-    if (attached && !released)
-        attached = std::move(released);
-    if (!attached)
-        co_return std::unexpected(std::move(attached.error()));
-    co_return backend;
+Task<Result<BlockDriverState*>> co_open_node(BlockGraph& graph, std::string name, ImageArguments arguments, Json more) {
+    auto options = image_keyval(graph.registry(), std::move(name), arguments, std::move(more));
+    if (!options)
+        co_return std::unexpected(std::move(options.error()));
+    const NodeFlags flags = arguments.node_flags();
+    NodeFlags lowest = flags;
+    lowest.read_only |= arguments.snapshot;
+    auto opened = co_await graph.co_open(std::move(options->options), options->typing, lowest);
+    if (opened && arguments.snapshot)
+        opened = co_await co_open_temporary_overlay(graph, **opened, flags);
+    if (!opened || !arguments.copy_on_read)
+        co_return opened;
+    Json filter = {{"driver", "copy-on-read"}, {"file", (*opened)->node_name()}};
+    co_return co_await co_open_over(graph, **opened, std::move(filter), flags);
 }
 
 }  // namespace ashlar

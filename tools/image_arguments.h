@@ -2,7 +2,7 @@
 //
 //     ImageArguments image;
 //     image.add_to(line, "frU");                   // -f, -r, -U and --image-opts
-//     auto backend = co_await co_open_image(graph, name, image);
+//     auto node = co_await co_open_node(graph, name, image);
 //
 // A program that gives an option another letter, or none, declares it itself and calls the setter.
 #pragma once
@@ -25,8 +25,10 @@ struct ImageArguments {
     std::string format;       // empty: probed
     bool image_opts = false;  // the image's name is options: key=value,...
     CacheMode cache = CacheMode::Writeback;
-    std::string aio;  // of the file; empty: the driver's default
-    NodeFlags flags;  // but for what follows from `cache`
+    std::string aio;            // of the file; empty: the driver's default
+    NodeFlags flags;            // but for what follows from `cache`
+    bool snapshot = false;      // writes go to a temporary file
+    bool copy_on_read = false;  // what is read from a backing file is kept
 
     bool operator==(const ImageArguments&) const = default;
     NodeFlags node_flags() const;
@@ -38,25 +40,27 @@ struct ImageArguments {
     Result<void> check() const;  // that all this goes together
 
     // --image-opts, and of these the ones that `letters` has: -f, --format=FMT; -r, --read-only; -U, --force-share;
-    // -t, --cache=MODE; -n, --nocache; -d, --discard=MODE; -i, --aio=MODE; -k, --native-aio.
+    // -t, --cache=MODE; -n, --nocache; -d, --discard=MODE; -i, --aio=MODE; -k, --native-aio; -s, --snapshot; -C,
+    // --copy-on-read.
     void add_to(CommandLine& line, std::string_view letters);
 };
 
-// What `name`, a file name or, with image_opts, options, stands for: options for BlockGraph::co_open().
-Result<Keyval> image_keyval(const DriverRegistry& drivers, std::string name, const ImageArguments& arguments);
+// What `name`, a file name or, with image_opts, options, stands for: options for BlockGraph::co_open(). `more` are
+// options beside it, which may name the file as well if `name` is empty.
+Result<Keyval> image_keyval(const DriverRegistry& drivers, std::string name, const ImageArguments& arguments,
+                            Json more = Json::object());
 
 // What a user of an image may do with it, and what it lets others do: it must not change under who reads it, unless
 // it is opened with force-share.
 ChildPerm image_perms(const NodeFlags& flags);
 
-// `name` is a file name or, with image_opts, options; errors are those of opening, without the name in front. The
-// caller owns one reference.
+// As for image_keyval(), with what -s and -C add. Errors are those of opening, without the name in front. The caller
+// owns one reference.
 [[nodiscard]] Task<Result<BlockDriverState*>> co_open_node(BlockGraph& graph, std::string name,
-                                                           ImageArguments arguments);
+                                                           ImageArguments arguments, Json more = Json::object());
 
-// A backend of its own for it, which may read and, if the image is not read-only, write and resize. The caller detaches
-// it in the end (co_detach()).
-[[nodiscard]] Task<Result<std::unique_ptr<BlockBackend>>> co_open_image(BlockGraph& graph, std::string name,
-                                                                        ImageArguments arguments);
+// Opens a node whose options refer to `below` by its name, and gives the caller's reference to that away.
+[[nodiscard]] Task<Result<BlockDriverState*>> co_open_over(BlockGraph& graph, BlockDriverState& below, Json options,
+                                                           NodeFlags flags);
 
 }  // namespace ashlar

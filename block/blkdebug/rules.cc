@@ -74,20 +74,28 @@ Task<void> Blkdebug::co_event(BlkdebugEvent event) {
 }
 
 bool Blkdebug::take_breakpoints(BlkdebugEvent event, Suspended& request) {
-    std::lock_guard guard(lock_);
-    if (drained_)
-        return false;
-    for (auto it = breakpoints_.begin(); it != breakpoints_.end();) {
-        if (it->event != event) {
-            ++it;
-            continue;
+    std::vector<std::string> tags;
+    {
+        std::lock_guard guard(lock_);
+        if (drained_)
+            return false;
+        for (auto it = breakpoints_.begin(); it != breakpoints_.end();) {
+            if (it->event != event) {
+                ++it;
+                continue;
+            }
+            tags.push_back(std::move(it->tag));
+            it = breakpoints_.erase(it);
         }
-        request.tags.push_back(std::move(it->tag));
-        it = breakpoints_.erase(it);
+        if (tags.empty())
+            return false;
+        request.tags = tags;
+        suspended_.push_back(&request);
     }
-    if (request.tags.empty())
-        return false;
-    suspended_.push_back(&request);
+    // The request may have gone on, and be gone, by now.
+    if (listener_)
+        for (const std::string& tag : tags)
+            listener_(true, tag);
     return true;
 }
 
@@ -132,18 +140,22 @@ void Blkdebug::wake(std::list<Suspended*>::iterator request) {
 }
 
 bool Blkdebug::resume(std::string_view tag) {
-    std::lock_guard guard(lock_);
-    for (auto it = suspended_.begin(); it != suspended_.end(); ++it) {
+    {
+        std::lock_guard guard(lock_);
+        auto has_tag = [&](Suspended* request) {
+            return std::find(request->tags.begin(), request->tags.end(), tag) != request->tags.end();
+        };
+        auto it = std::find_if(suspended_.begin(), suspended_.end(), has_tag);
+        if (it == suspended_.end())
+            return false;
         auto& tags = (*it)->tags;
-        auto found = std::find(tags.begin(), tags.end(), tag);
-        if (found == tags.end())
-            continue;
-        tags.erase(found);
+        tags.erase(std::find(tags.begin(), tags.end(), tag));
         if (tags.empty())
             wake(it);
-        return true;
     }
-    return false;
+    if (listener_)
+        listener_(false, tag);
+    return true;
 }
 
 bool Blkdebug::remove_breakpoint(std::string_view tag) {

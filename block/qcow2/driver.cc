@@ -251,6 +251,10 @@ Task<Result<void>> Qcow2Driver::co_show_snapshot(std::string id) {
     co_return shown;
 }
 
+int64_t Qcow2Driver::vm_state_offset() const {
+    return static_cast<int64_t>(vm_state_base(*image_));
+}
+
 Task<int> Qcow2Driver::co_write_vm_state(int64_t offset, std::span<const std::byte> data) {
     if (!image_->writing)
         co_return -EACCES;

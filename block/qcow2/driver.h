@@ -43,6 +43,7 @@ public:
     Task<Result<void>> co_apply_snapshot(std::string id) override;
     Task<Result<void>> co_delete_snapshot(std::string id) override;
     Task<Result<void>> co_show_snapshot(std::string id) override;
+    int64_t vm_state_offset() const override;
     Task<int> co_write_vm_state(int64_t offset, std::span<const std::byte> data) override;
     Task<int> co_read_vm_state(int64_t offset, std::span<std::byte> data) override;
     std::vector<StoredBitmap> stored_bitmaps() const override;

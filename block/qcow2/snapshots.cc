@@ -46,13 +46,6 @@ std::vector<uint64_t> active_l1(const Image& image) {
     return entries;
 }
 
-// Where the state of the machine begins.
-uint64_t vm_state_base(const Image& image) {
-    const Geometry& geometry = image.geometry();
-    return geometry.l1_entries_for(static_cast<uint64_t>(image.length.get()))
-           << (geometry.cluster_bits + geometry.l2_bits());
-}
-
 // A new L1 table with these entries, none of which is the table's alone; 0 if there are none. With the lock held.
 Task<int> co_write_l1(Image& image, std::span<const uint64_t> entries, uint64_t& offset) {
     offset = 0;
@@ -151,6 +144,12 @@ Task<int> co_release(Image& image, std::vector<uint64_t> l1, uint64_t l1_offset)
 }
 
 }  // namespace
+
+uint64_t vm_state_base(const Image& image) {
+    const Geometry& geometry = image.geometry();
+    return geometry.l1_entries_for(static_cast<uint64_t>(image.length.get()))
+           << (geometry.cluster_bits + geometry.l2_bits());
+}
 
 std::vector<ImageSnapshot> list_snapshots(const Image& image) {
     std::vector<ImageSnapshot> list;

@@ -25,6 +25,7 @@ std::vector<ImageSnapshot> list_snapshots(const Image& image);
 [[nodiscard]] Task<Result<void>> co_store_snapshots(Image& image, std::vector<Snapshot> snapshots);
 
 // The state of a machine: behind the disk, where the guest sees nothing. It is kept until the next snapshot has it.
+uint64_t vm_state_base(const Image& image);  // where it begins, as a guest's offset would count
 [[nodiscard]] Task<int> co_write_vm_state(Image& image, int64_t offset, std::span<const std::byte> data);
 [[nodiscard]] Task<int> co_read_vm_state(Image& image, int64_t offset, std::span<std::byte> data);
 [[nodiscard]] Task<int> co_forget_vm_state(Image& image);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cerrno>
+#include <functional>
 #include <list>
 #include <mutex>
 #include <optional>
@@ -76,6 +77,10 @@ public:
     bool remove_breakpoint(std::string_view tag);  // and resumes those it has suspended; false: there is none
     bool resume(std::string_view tag);             // the request that waits longest; false: none is suspended so
     bool is_suspended(std::string_view tag) const;
+    // Told of what is suspended, and of what is resumed by its tag; in the thread where that happens. Set while there
+    // are no requests.
+    using Listener = std::function<void(bool suspended, std::string_view tag)>;
+    void set_listener(Listener listener) { listener_ = std::move(listener); }
 
 private:
     struct ErrorRule {
@@ -98,6 +103,7 @@ private:
     std::list<Breakpoint> breakpoints_;
     std::list<Suspended*> suspended_;
     unsigned drained_ = 0;
+    Listener listener_;
 };
 
 // The rules of the blkdebug node nearest below `node` (or itself), by way of primary children; null if there is none.

@@ -91,6 +91,7 @@ public:
     [[nodiscard]] virtual Task<Result<void>> co_show_snapshot(std::string id);
 
     // --- the state of a machine, which is kept beside the disk until the next snapshot takes it ---
+    virtual int64_t vm_state_offset() const { return 0; }  // where it is, as a guest's offset would count
     [[nodiscard]] virtual Task<int> co_write_vm_state(int64_t offset, std::span<const std::byte> data);
     [[nodiscard]] virtual Task<int> co_read_vm_state(int64_t offset, std::span<std::byte> data);
 

@@ -53,6 +53,19 @@ def test_every_option_of_ashlar_has_its_entry_and_the_reverse(t):
     equal(sorted(entries - options), [], 'the options that only the manual page has')
 
 
+def test_every_option_and_command_of_ashlar_io_has_its_entry_and_the_reverse(t):
+    options = set()
+    for line in t.run('ashlar-io', '--help').stdout.splitlines():
+        if match := re.match(r' {2,6}(-[A-Za-z], |)(--[-a-z]+)', line):
+            options |= {match[2]} | ({match[1][:2]} if match[1] else set())
+    check(len(options) > 25, f'the help has options: {options}')
+    equal(sorted(entries_of(t, 'ashlar-io.1')), sorted(options), 'the options that the manual page has')
+    text = (MAN / 'ashlar-io.1').read_text()
+    commands = re.findall(r'^(\w+) .*-- ', t.run('ashlar-io', '-c', 'help').stdout, flags=re.M)
+    entries = re.findall(r'^\.It Cm (\w+)', text, flags=re.M)
+    equal(sorted(entries), sorted(commands), 'the commands that the manual page has')
+
+
 def test_every_command_and_event_is_in_ashlar_qmp(t):
     machine = t.machine()
     schema = machine.qmp.command('query-qmp-schema')

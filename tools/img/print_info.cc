@@ -1,34 +1,16 @@
 #include "tools/img/print_info.h"
 
+#include "tools/human_info.h"
 #include "util/json.h"
 #include "util/size.h"
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <ctime>
 
 namespace ashlar::img {
 
 namespace {
-
-std::string scalar_text(const Json& value) {
-    const std::string* text = json_string(value);
-    return text ? *text : dump_json(value);
-}
-
-// A member of an object or a list for each line, what is inside of it further in.
-void add_tree(std::string& out, const Json& tree, unsigned depth) {
-    size_t index = 0;
-    for (const auto& [key, value] : tree.items()) {
-        std::string label = tree.is_array() ? fmt::format("[{}]", index++) : key;
-        std::ranges::replace(label, '-', ' ');
-        const bool nested = value.is_structured();
-        out += fmt::format("{:{}}{}:{}", "", depth * 4, label, nested ? "\n" : " " + scalar_text(value) + "\n");
-        if (nested)
-            add_tree(out, value, depth + 1);
-    }
-}
 
 std::string date_text(int64_t seconds) {
     const time_t when = seconds;
@@ -75,10 +57,8 @@ std::string image_text(const ImageInfo& info) {
     if (info.snapshots)
         out += "Snapshot list:\n" + snapshots_text(*info.snapshots);
     if (info.format_specific)
-        if (const Json* data = json_find(**info.format_specific, "data"); data && !data->empty()) {
-            out += "Format specific information:\n";
-            add_tree(out, *data, 1);
-        }
+        if (const Json* data = json_find(**info.format_specific, "data"); data && !data->empty())
+            out += "Format specific information:\n" + human_info(*data, 4);
     return out;
 }
 
