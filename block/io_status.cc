@@ -45,7 +45,7 @@ Task<BlockStatus> BlockDriverState::co_block_status(bool want_zero, int64_t offs
     }
     if (status.flags & (BlockStatus::Data | BlockStatus::Zero))
         status.flags |= BlockStatus::Allocated;
-    else if (!(status.flags & BlockStatus::Allocated) && !cow_child())
+    else if (!(status.flags & BlockStatus::Allocated) && type_.supports_backing && !cow_child())
         status.flags |= BlockStatus::Zero;  // nothing below it to be seen
     if (offset + status.bytes == total)
         status.flags |= BlockStatus::Eof;

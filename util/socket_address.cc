@@ -133,7 +133,7 @@ Result<std::vector<ResolvedAddress>> resolve_inet(const InetAddress& address, Re
     addrinfo* list = nullptr;
     const char* host = address.host.empty() ? nullptr : address.host.c_str();
     if (int error = getaddrinfo(host, address.port.c_str(), &hints, &list); error != 0)
-        return fail("{}: address resolution failed: {}", to_string(address), gai_strerror(error));
+        return fail("address resolution failed for {}:{}: {}", address.host, address.port, gai_strerror(error));
     std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner(list, freeaddrinfo);
     std::vector<ResolvedAddress> found;
     for (; list; list = list->ai_next) {

@@ -142,10 +142,11 @@ Task<BlockStatus> NbdDriver::co_block_status(bool, int64_t offset, int64_t bytes
             co_return status;
         }
     }
-    // A hole that does not read as zeroes is neither; but it is not somebody else's to answer for.
-    status.flags = BlockStatus::OffsetValid | BlockStatus::Allocated |
-                   (extent.status & nbd::kStateHole ? 0u : +BlockStatus::Data) |
-                   (extent.status & nbd::kStateZero ? +BlockStatus::Zero : 0u);
+    const bool hole = extent.status & nbd::kStateHole, zero = extent.status & nbd::kStateZero;
+    // A hole that does not read as zeroes is to be read like data all the same, unless it is a bit of x-dirty-bitmap.
+    status.flags =
+        hole && !zero && options_.common.dirty_bitmap ? 0u : BlockStatus::OffsetValid | BlockStatus::Allocated;
+    status.flags |= (hole ? 0u : +BlockStatus::Data) | (zero ? +BlockStatus::Zero : 0u);
     co_return status;
 }
 
