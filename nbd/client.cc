@@ -285,7 +285,7 @@ Task<Result<>> co_connect(ConnectionAttempt& attempt, SocketAddress address) {
         attempt.socket = Socket(std::move(fd));
         error = co_await attempt.socket.connect(one.get(), one.length);
         if (error == 0) {
-            set_low_latency(attempt.socket.fd());
+            prepare_for_requests(attempt.socket.fd());
             co_return {};
         }
     }

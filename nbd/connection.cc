@@ -10,7 +10,7 @@ namespace ashlar {
 
 NbdConnection::NbdConnection(NbdServer& server, UniqueFd socket)
     : server_(server), socket_(std::move(socket)), context_(&server.home()) {
-    set_low_latency(socket_.fd());
+    prepare_for_requests(socket_.fd());
     if (trace_enabled(TraceEvent::nbd_accept)) {
         auto peer = peer_address(socket_.fd());
         trace_nbd_accept(&socket_, peer ? to_string(*peer).c_str() : "unknown");

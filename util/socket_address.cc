@@ -377,8 +377,12 @@ std::optional<SocketAddress> peer_address(int fd) {
     return address_of(fd, getpeername);
 }
 
-void set_low_latency(int fd) {
+void prepare_for_requests(int fd) {
     int domain = socket_option(fd, SO_DOMAIN);
+    if (domain == AF_UNIX) {  // TCP finds a size by itself
+        int room = 1 << 20;
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+    }
     if (domain != AF_INET && domain != AF_INET6)
         return;
     int on = 1;

@@ -80,8 +80,9 @@ enum class ResolveFor { Listen, Connect };
 [[nodiscard]] std::optional<SocketAddress> local_address(int fd);
 [[nodiscard]] std::optional<SocketAddress> peer_address(int fd);
 
-// Makes a connected TCP socket send small messages at once and notice a peer that has vanished; does nothing to others.
-void set_low_latency(int fd);
+// Fits a connected socket for requests and replies: a TCP socket sends small messages at once and notices a peer that
+// has vanished; a Unix one takes up to 1 MiB (or what net.core.wmem_max allows) that the peer has not received yet.
+void prepare_for_requests(int fd);
 
 // The descriptors that systemd passed to this process (sd_listen_fds(3)), now close-on-exec; none if it passed none.
 // The environment variables are removed, so that children do not take the descriptors for theirs.

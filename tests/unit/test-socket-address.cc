@@ -121,6 +121,22 @@ void test_inherited() {
     close(file);
 }
 
+int send_room(int fd) {
+    int room = 0;
+    socklen_t size = sizeof room;
+    g_assert_cmpint(getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, &size), ==, 0);
+    return room;
+}
+
+void test_prepared_unix_socket_takes_more() {
+    int fds[2];
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
+    prepare_for_requests(fds[0]);
+    g_assert_cmpint(send_room(fds[0]), >, send_room(fds[1]));
+    close(fds[0]);
+    close(fds[1]);
+}
+
 void test_systemd() {
     g_unsetenv("LISTEN_PID");
     g_assert_cmpuint(take_systemd_sockets()->size(), ==, 0);
@@ -161,6 +177,8 @@ int main(int argc, char** argv) {
                     test_stale_unix_socket_is_replaced);
     g_test_add_func("/socket-address/long-and-abstract-unix-names", test_long_and_abstract_names);
     g_test_add_func("/socket-address/inherited-descriptors-must-listen", test_inherited);
+    g_test_add_func("/socket-address/a-prepared-unix-socket-takes-more-unreceived-data",
+                    test_prepared_unix_socket_takes_more);
     g_test_add_func("/socket-address/systemd-activation", test_systemd);
     return g_test_run();
 }
