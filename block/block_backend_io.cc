@@ -114,7 +114,8 @@ struct BackendIo {
         co_return ret;
     }
 
-    template <class Co>
+    // Of data, or, without any, of zeroes.
+    template <class Co, bool kZeroes = false>
     static Co write(BlockBackend& backend, int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) {
         Gate::Pass pass = co_await backend.gate_.enter();
         if (int err = check(backend, offset, bytes, true); err < 0) [[unlikely]] {
@@ -126,28 +127,11 @@ struct BackendIo {
             co_await backend.throttle_->co_admit(true, bytes);
         if (!backend.write_cache_)
             flags |= RequestFlags::Fua;
-        int ret = co_await backend.root_->co_pwritev(offset, bytes, iov, flags);
-        if (backend.allow_beyond_end_)
-            backend.note_length();
-        account(backend, Type::Write, bytes, start, ret);
-        if (ret >= 0)
-            backend.accounting_->wrote_until(offset + bytes);
-        co_return ret;
-    }
-
-    template <class Co>
-    static Co write_zeroes(BlockBackend& backend, int64_t offset, int64_t bytes, RequestFlags flags) {
-        Gate::Pass pass = co_await backend.gate_.enter();
-        if (int err = check(backend, offset, bytes, true); err < 0) {
-            backend.accounting_->invalid(Type::Write);
-            co_return err;
-        }
-        const int64_t start = now_ns();
-        if (backend.throttle_)
-            co_await backend.throttle_->co_admit(true, bytes);
-        if (!backend.write_cache_)
-            flags |= RequestFlags::Fua;
-        int ret = co_await backend.root_->co_pwrite_zeroes(offset, bytes, flags);
+        int ret;
+        if constexpr (kZeroes)
+            ret = co_await backend.root_->co_pwrite_zeroes(offset, bytes, flags);
+        else
+            ret = co_await backend.root_->co_pwritev(offset, bytes, iov, flags);
         if (backend.allow_beyond_end_)
             backend.note_length();
         account(backend, Type::Write, bytes, start, ret);
@@ -223,7 +207,7 @@ Task<int> BlockBackend::co_pwritev(int64_t offset, int64_t bytes, IoVector iov, 
     return BackendIo::write<Task<int>>(*this, offset, bytes, iov, flags);
 }
 Task<int> BlockBackend::co_pwrite_zeroes(int64_t offset, int64_t bytes, RequestFlags flags) {
-    return BackendIo::write_zeroes<Task<int>>(*this, offset, bytes, flags);
+    return BackendIo::write<Task<int>, true>(*this, offset, bytes, {}, flags);
 }
 Task<int> BlockBackend::co_pdiscard(int64_t offset, int64_t bytes) {
     return BackendIo::discard<Task<int>>(*this, offset, bytes);
@@ -245,7 +229,7 @@ void BlockBackend::aio_pwritev(int64_t offset, int64_t bytes, IoVector iov, Requ
     BackendIo::write<AioRoot>(*this, offset, bytes, iov, flags).start(done);
 }
 void BlockBackend::aio_pwrite_zeroes(int64_t offset, int64_t bytes, RequestFlags flags, Completion& done) {
-    BackendIo::write_zeroes<AioRoot>(*this, offset, bytes, flags).start(done);
+    BackendIo::write<AioRoot, true>(*this, offset, bytes, {}, flags).start(done);
 }
 void BlockBackend::aio_pdiscard(int64_t offset, int64_t bytes, Completion& done) {
     BackendIo::discard<AioRoot>(*this, offset, bytes).start(done);
