@@ -18,7 +18,7 @@ namespace {
 using img::CommandType;
 
 constexpr const CommandType* kCommands[] = {
-    &img::kCompare, &img::kCreate, &img::kInfo, &img::kMap, &img::kMeasure, &img::kResize,
+    &img::kCompare, &img::kConvert, &img::kCreate, &img::kDd, &img::kInfo, &img::kMap, &img::kMeasure, &img::kResize,
 };
 
 constexpr std::string_view kUsage =

@@ -54,6 +54,8 @@ public:
     bool can_multi_conn() const override { return true; }
     bool supports_fast_zero() const override { return file_.supports_fast_zero(); }
 
+    HostFile& host_file() { return file_; }
+
 private:
     FileOptions options_;
     HostFile file_;

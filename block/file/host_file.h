@@ -40,6 +40,8 @@ public:
     [[nodiscard]] Task<int> co_pwrite_zeroes(int64_t offset, int64_t bytes, RequestFlags flags);
     [[nodiscard]] Task<int> co_pdiscard(int64_t offset, int64_t bytes);
     [[nodiscard]] Task<int> co_flush();
+    // By the host: -ENOTSUP if it cannot, and then some of it may have been copied.
+    [[nodiscard]] Task<int> co_copy_from(const HostFile& from, int64_t from_offset, int64_t offset, int64_t bytes);
     [[nodiscard]] Task<int> co_prefetch(int64_t offset, int64_t bytes);  // into the page cache
     [[nodiscard]] Task<BlockStatus> co_block_status(bool want_zero, int64_t offset, int64_t bytes);
     // On failure the file has its old size. A device has the size that it has: `exact` asks for just that.
