@@ -39,12 +39,23 @@ int64_t ImageCopy::total_length(std::span<BlockBackend* const> sources) {
     return total;
 }
 
+// The shortest of the source's own layers below the top one ends what lies below them all.
+int64_t ImageCopy::own_end(const BlockDriverState& top) const {
+    int64_t end = INT64_MAX;
+    const BlockDriverState* layer = &top;
+    for (unsigned i = 1; i < options_.own_layers && layer->cow_child(); ++i) {
+        layer = &layer->cow_child()->node();
+        end = std::min(end, std::max<int64_t>(layer->length(), 0));
+    }
+    return end;
+}
+
 ImageCopy::ImageCopy(std::vector<BlockBackend*> sources, BlockBackend& target, ImageCopyOptions options,
                      Progress& progress)
     : target_(target), options_(std::move(options)), progress_(progress) {
     for (BlockBackend* image : sources) {
         const int64_t length = std::max<int64_t>(image->length(), 0);
-        sources_.push_back({image, total_, length, image->root()->cow_child() != nullptr});
+        sources_.push_back({image, total_, length, image->root()->cow_child() != nullptr, own_end(*image->root())});
         total_ += round_up(length, kSectorSize);
     }
     // The target does not have to read what it is not given: its clusters are written whole, zeroes and all.
@@ -139,10 +150,17 @@ Task<Result<void>> ImageCopy::co_look(int64_t offset) {
         co_return {};
     }
     Kind kind = status.has(BlockStatus::Zero) ? Kind::Zero : Kind::Data;
+    int64_t bytes = status.bytes;
     // What comes from a layer further down, or from none of several.
-    if (options_.keep_backing && source.has_backing && status.depth != 1)
-        kind = Kind::Backing;
-    known_ = {offset, offset + status.bytes, kind};
+    if (options_.own_layers > 0 && source.has_backing && (status.depth == 0 || status.depth > options_.own_layers)) {
+        if (at < source.own_end) {
+            kind = Kind::Backing;
+            bytes = std::min(bytes, source.own_end - at);
+        } else {
+            kind = Kind::Zero;
+        }
+    }
+    known_ = {offset, offset + bytes, kind};
     co_return {};
 }
 

@@ -18,7 +18,9 @@ namespace {
 using img::CommandType;
 
 constexpr const CommandType* kCommands[] = {
-    &img::kCompare, &img::kConvert, &img::kCreate, &img::kDd, &img::kInfo, &img::kMap, &img::kMeasure, &img::kResize,
+    &img::kAmend,   &img::kBench,   &img::kBitmap,   &img::kCheck,  &img::kCommit,
+    &img::kCompare, &img::kConvert, &img::kCreate,   &img::kDd,     &img::kInfo,
+    &img::kMap,     &img::kMeasure, &img::kSnapshot, &img::kRebase, &img::kResize,
 };
 
 constexpr std::string_view kUsage =

@@ -31,11 +31,13 @@ struct ImageCopyOptions {
     int64_t min_zeroes = 4096;  // so many bytes of zeroes in a row are not written as data; 0: all is written as data
     // From here on the target reads as zeroes, which need not be written.
     int64_t target_zero_from = INT64_MAX;
-    bool keep_backing = false;      // what the top layer of a source does not have is left to the target's backing file
-    bool offload = false;           // let the host copy from file to file where it can
-    bool salvage = false;           // what cannot be read is zeroes
-    uint64_t bytes_per_second = 0;  // 0: no limit
-    int64_t piece = 2 << 20;        // bytes
+    // What the sources' top layers, so many of them, do not have is not copied: it is in what lies below the target, or
+    // in the target, already. 0: everything is copied.
+    unsigned own_layers = 0;
+    bool offload = false;                                       // let the host copy from file to file where it can
+    bool salvage = false;                                       // what cannot be read is zeroes
+    uint64_t bytes_per_second = 0;                              // 0: no limit
+    int64_t piece = 2 << 20;                                    // bytes
     std::function<void(int64_t offset, int error)> unreadable;  // salvage: tells of what could not be read
 };
 
@@ -58,6 +60,7 @@ private:
         int64_t start;   // in the target
         int64_t length;  // of what it has
         bool has_backing;
+        int64_t own_end;  // behind it the layers that are the source's own hide what lies below them
     };
     struct Extent {
         int64_t start = 0, end = 0;
@@ -84,6 +87,7 @@ private:
     [[nodiscard]] Task<void> co_write_zeroes(int64_t offset, int64_t bytes);
     [[nodiscard]] Task<bool> co_offload(const Piece& piece);  // false: it is to be copied here
     Source& source_at(int64_t offset);
+    int64_t own_end(const BlockDriverState& top) const;
     bool may_go_on() const { return !cancelled_ && !error_; }
     void fail_with(Error error);
 

@@ -47,48 +47,56 @@ Task<Result<const DriverType*>> co_probe(BlockGraph& graph, const Json& options,
 
 }  // namespace
 
-Task<Result<std::unique_ptr<BlockBackend>>> co_open_alone(BlockGraph& graph, std::string name,
-                                                          ImageArguments arguments) {
-    auto failed = [&name](Error error) {
-        return std::unexpected(std::move(error).prefixed(fmt::format("Could not open '{}'", name)));
-    };
-    auto keyval = image_keyval(graph.registry(), name, arguments);
+Task<Result<ResolvedImage>> co_resolve(BlockGraph& graph, std::string name, ImageArguments arguments) {
+    auto keyval = image_keyval(graph.registry(), std::move(name), arguments);
     if (!keyval)
-        co_return failed(std::move(keyval.error()));
-    Json options = std::move(keyval->options);
-    Typing typing = keyval->typing;
-    const std::string filename = options.value("filename", std::string());
-    if (filename.starts_with(kJsonPrefix)) {
-        auto inner = parse_json_object(std::string_view(filename).substr(kJsonPrefix.size()));
+        co_return std::unexpected(std::move(keyval.error()));
+    ResolvedImage image{std::move(keyval->options), keyval->typing, nullptr};
+    const Json* filename = json_find(image.options, "filename");
+    const std::string* text = filename ? json_string(*filename) : nullptr;
+    if (text && text->starts_with(kJsonPrefix)) {
+        auto inner = parse_json_object(std::string_view(*text).substr(kJsonPrefix.size()));
         if (!inner)
-            co_return failed(std::move(inner.error()).prefixed("Could not parse the JSON options"));
+            co_return std::unexpected(std::move(inner.error()).prefixed("Could not parse the JSON options"));
         auto tree = crumple(flatten(*inner));
         if (!tree)
-            co_return failed(std::move(tree.error()));
-        options.erase("filename");
-        if (auto merged = merge_options(*tree, options); !merged)
-            co_return failed(std::move(merged.error()));
-        options = std::move(*tree);
-        typing = Typing::Lenient;
+            co_return std::unexpected(std::move(tree.error()));
+        image.options.erase("filename");
+        if (auto merged = merge_options(*tree, image.options); !merged)
+            co_return std::unexpected(std::move(merged.error()));
+        image.options = std::move(*tree);
+        image.typing = Typing::Lenient;
     }
-    const NodeFlags flags = arguments.node_flags();
-    const Json* driver = json_find(options, "driver");
-    const std::string* driver_name = driver ? json_string(*driver) : nullptr;
-    const DriverType* type = driver_name ? graph.registry().find(*driver_name) : nullptr;
-    if (!driver) {
-        auto found = co_await co_probe(graph, options, typing, flags);
-        if (!found)
-            co_return failed(std::move(found.error()));
-        type = *found;
-        // A raw image is opened as one that was guessed.
-        if (type->supports_backing)
-            options["driver"] = type->name;
+    const Json* driver = json_find(image.options, "driver");
+    if (driver) {
+        if (const std::string* driver_name = json_string(*driver))
+            image.type = graph.registry().find(*driver_name);
+        co_return image;
     }
-    if (type && type->supports_backing)
-        options["backing"] = nullptr;
-    auto backend = co_await co_open_backend(graph, std::move(options), typing, flags, image_perms(flags));
+    auto found = co_await co_probe(graph, image.options, image.typing, arguments.node_flags());
+    if (!found)
+        co_return std::unexpected(std::move(found.error()));
+    image.type = *found;
+    // A raw image stays one that was guessed.
+    if (image.type->supports_backing)
+        image.options["driver"] = image.type->name;
+    co_return image;
+}
+
+Task<Result<std::unique_ptr<BlockBackend>>> co_open_alone(BlockGraph& graph, std::string name,
+                                                          ImageArguments arguments) {
+    auto image = co_await co_resolve(graph, name, arguments);
+    Result<std::unique_ptr<BlockBackend>> backend = nullptr;
+    if (image) {
+        if (image->type && image->type->supports_backing)
+            image->options["backing"] = nullptr;
+        const NodeFlags flags = arguments.node_flags();
+        backend = co_await co_open_backend(graph, std::move(image->options), image->typing, flags, image_perms(flags));
+    } else {
+        backend = std::unexpected(std::move(image.error()));
+    }
     if (!backend)
-        co_return failed(std::move(backend.error()));
+        co_return std::unexpected(std::move(backend.error()).prefixed(fmt::format("Could not open '{}'", name)));
     (*backend)->set_write_cache(is_writeback(arguments.cache));
     co_return backend;
 }

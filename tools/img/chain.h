@@ -9,6 +9,14 @@
 
 namespace ashlar::img {
 
+// How an image is to be opened: with its driver named, whatever was said or found by a look at the file.
+struct ResolvedImage {
+    Json options;
+    Typing typing;
+    const DriverType* type;  // null: no such driver, as opening it will tell
+};
+[[nodiscard]] Task<Result<ResolvedImage>> co_resolve(BlockGraph& graph, std::string name, ImageArguments arguments);
+
 // Like co_open(), but no backing file is opened.
 [[nodiscard]] Task<Result<std::unique_ptr<BlockBackend>>> co_open_alone(BlockGraph& graph, std::string name,
                                                                         ImageArguments arguments);

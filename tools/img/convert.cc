@@ -198,7 +198,7 @@ private:
         if (options->contains("backing_file")) {
             if (!options->contains("backing_fmt"))
                 co_return fail("Use of backing file requires explicit backing format");
-            copy_.keep_backing = true;
+            copy_.own_layers = 1;
         }
         // Before an existing file is lost.
         if (copy_.compressed && ((*format)->is_protocol || (*format)->name == "raw"))
@@ -226,7 +226,7 @@ private:
         if (auto made = co_await co_make(graph, target, total); !made)
             co_return made;
         if (no_create_)
-            copy_.keep_backing = !backing_file_.empty();
+            copy_.own_layers = backing_file_.empty() ? 0 : 1;
 
         ImageArguments arguments = target_arguments_;
         if (!arguments.image_opts)

@@ -69,6 +69,11 @@ constexpr Shown kShown[] = {
     {"refcount_bits", true},
 };
 
+const OptionInfo* find_option(const std::vector<const OptionInfo*>& options, std::string_view name) {
+    auto found = std::ranges::find_if(options, [&](const OptionInfo* option) { return option->is_called(name); });
+    return found == options.end() ? nullptr : *found;
+}
+
 std::string shown(const Json& value) {
     if (value.is_boolean())
         return value.get<bool>() ? "on" : "off";
@@ -85,6 +90,23 @@ std::string options_help(std::vector<const OptionInfo*> options) {
         text += fmt::format("  {:<22} - {}\n", fmt::format("{}=<{}>", option->name, type_name(*option->type)),
                             option->help);
     return text;
+}
+
+Result<Json> parse_image_options(const std::vector<const OptionInfo*>& known, std::string_view text) {
+    auto given = parse_keyval_flat(text, {.flags = true});
+    if (!given)
+        return std::unexpected(std::move(given.error()));
+    Json options = Json::object();
+    for (const auto& [key, value] : given->options.items()) {
+        const OptionInfo* info = find_option(known, key);
+        if (!info)
+            return fail("Invalid parameter '{}'", key);
+        auto made = typed(*info, *json_string(value));
+        if (!made)
+            return std::unexpected(std::move(made.error()));
+        options[info->name] = std::move(*made);
+    }
+    return options;
 }
 
 bool asks_for_help(std::string_view options) {
@@ -124,8 +146,7 @@ CreateOptions::CreateOptions(const DriverType& format, const DriverType* protoco
 }
 
 const OptionInfo* CreateOptions::find(std::string_view name) const {
-    auto found = std::ranges::find_if(options_, [&](const OptionInfo* option) { return option->is_called(name); });
-    return found == options_.end() ? nullptr : *found;
+    return find_option(options_, name);
 }
 
 std::string CreateOptions::help() const {
@@ -137,23 +158,6 @@ std::string CreateOptions::help() const {
             "\nThe protocol level may support further options.\n"
             "Specify the target filename to include those options.\n";
     return text;
-}
-
-Result<Json> CreateOptions::parse(std::string_view text) const {
-    auto given = parse_keyval_flat(text, {.flags = true});
-    if (!given)
-        return std::unexpected(std::move(given.error()));
-    Json options = Json::object();
-    for (const auto& [key, value] : given->options.items()) {
-        const OptionInfo* info = find(key);
-        if (!info)
-            return fail("Invalid parameter '{}'", key);
-        auto made = typed(*info, *json_string(value));
-        if (!made)
-            return std::unexpected(std::move(made.error()));
-        options[info->name] = std::move(*made);
-    }
-    return options;
 }
 
 std::string CreateOptions::describe(const Json& options) const {

@@ -15,6 +15,9 @@ namespace ashlar::img {
 // "  NAME=<TYPE>   - HELP", by name, for each option.
 std::string options_help(std::vector<const OptionInfo*> options);
 
+// name=value,...: an object with the values as their types have them; but enums, which are text.
+Result<Json> parse_image_options(const std::vector<const OptionInfo*>& known, std::string_view text);
+
 class CreateOptions {
 public:
     CreateOptions(const DriverType& format, const DriverType* protocol);
@@ -22,8 +25,7 @@ public:
     bool has(std::string_view name) const { return find(name) != nullptr; }
     // As -o help prints it; without a protocol it says that there may be more.
     std::string help() const;
-    // name=value,...: an object with the values as their types have them; but enums, which are text.
-    Result<Json> parse(std::string_view text) const;
+    Result<Json> parse(std::string_view text) const { return parse_image_options(options_, text); }
     // "fmt=raw size=1048576": what is set or has a default.
     std::string describe(const Json& options) const;
 
