@@ -127,7 +127,10 @@ Result<int> run(int argc, char** argv) {
     if (!arguments) {
         const std::string& message = arguments.error().message;
         const bool usage = message.starts_with("unrecognized option") || message.starts_with("missing argument");
-        return std::unexpected(usage ? img::usage_error(message) : std::move(arguments.error()));
+        if (usage)
+            return std::unexpected(img::usage_error(message));
+        error_report(arguments.error());
+        return command->failure_status();
     }
     if (line.has_printed())
         return 0;

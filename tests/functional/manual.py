@@ -42,6 +42,21 @@ def test_every_option_of_ashlar_nbd_has_its_entry_and_the_reverse(t):
     equal(sorted(entries - options), [], 'the options that only the manual page has')
 
 
+def test_every_option_of_ashlar_img_has_its_entry_and_the_reverse(t):
+    commands = re.findall(r'^  ([a-z]+) [(\[-]', t.run('ashlar-img', '--help').stdout, re.M)
+    check(len(commands) > 12, f'the help has commands: {commands}')
+    text = rendered(t, 'ashlar-img.1')
+    options = {'-h', '--help', '-V', '--version', '-T', '--trace'}
+    for command in commands:
+        contains(text, f'\n   {command} ')
+        for line in t.run('ashlar-img', command, '--help').stdout.splitlines():
+            if match := re.match(r' {2,6}(-[A-Za-z])?(?:, )?(--[-a-z]+)?', line):
+                options |= {o for o in match.groups() if o}
+    entries = entries_of(t, 'ashlar-img.1')
+    equal(sorted(options - entries), [], 'the options that the manual page lacks')
+    equal(sorted(entries - options), [], 'the options that only the manual page has')
+
+
 def test_every_option_of_ashlar_has_its_entry_and_the_reverse(t):
     options = set()
     for line in t.run('ashlar', '-help').stdout.splitlines():

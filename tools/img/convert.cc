@@ -1,5 +1,7 @@
 // ashlar-img convert: copies images, one behind the other, into an image of another format.
 #include "block/image_copy.h"
+#include "block/image_format.h"
+#include "block/node_bitmaps.h"
 #include "tools/img/arguments.h"
 #include "tools/img/command.h"
 #include "tools/img/create_options.h"
@@ -213,6 +215,30 @@ private:
         co_return {};
     }
 
+    static Task<Result<void>> co_copy_bitmaps(BlockDriverState& source, BlockDriverState& target) {
+        for (const std::shared_ptr<DirtyBitmap>& bitmap : source.dirty_bitmaps()) {
+            if (!bitmap->is_persistent())
+                continue;
+            const std::string& name = bitmap->name();
+            if (bitmap->is_inconsistent())
+                co_return std::unexpected(
+                    Error{.message = fmt::format("Cannot copy inconsistent bitmap '{}'", name),
+                          .hint = fmt::format("Try '{} bitmap --remove' to delete it", program_name())});
+            // It does not record what was copied.
+            auto done = co_await co_add_bitmap(
+                target, {.name = name, .granularity = bitmap->granularity(), .persistent = true, .enabled = false});
+            const BitmapName from{source.node_name(), name};
+            if (done)
+                done = merge_bitmaps(target, name, {&from, 1});
+            if (done && bitmap->is_enabled())
+                done = enable_bitmap(target, name, true);
+            if (!done)
+                co_return std::unexpected(
+                    std::move(done.error()).prefixed(fmt::format("Failed to copy bitmap {}", name)));
+        }
+        co_return {};
+    }
+
     Task<Result<void>> co_convert(BlockGraph& graph, const std::vector<std::unique_ptr<BlockBackend>>& sources,
                                   Target& target, Progress& progress, Interruption& interruption) {
         std::vector<BlockBackend*> images;
@@ -221,7 +247,10 @@ private:
         const int64_t total = ImageCopy::total_length(images);
         if (total < 0)
             co_return fail_errno(static_cast<int>(-total), "The images together are too large");
-        if (bitmaps_)
+        ImageFormat* source_format = images[0]->root()->driver().image_format();
+        auto storable = source_format ? source_format->can_store_bitmap("x", DirtyBitmap::kMinGranularity)
+                                      : Result<void>(std::unexpected(Error{.code = ENOTSUP}));
+        if (bitmaps_ && !storable && storable.error().code == ENOTSUP)
             co_return fail("Source lacks bitmap support");
         if (auto made = co_await co_make(graph, target, total); !made)
             co_return made;
@@ -252,6 +281,8 @@ private:
         interruption.watch([&copy] { copy.cancel(); });
         auto copied = co_await copy.co_run();
         co_await interruption.co_stop();
+        if (copied && bitmaps_)
+            copied = co_await co_copy_bitmaps(*sources[0]->root(), *image.root());
         co_return copied;
     }
 

@@ -8,6 +8,8 @@
 
 #include <fmt/core.h>
 
+#include <cstdio>
+
 namespace ashlar::img {
 
 namespace {
@@ -112,8 +114,10 @@ private:
         }
         if (!options.contains("size"))
             co_return fail("Image creation needs a size parameter");
-        if (!quiet_)
+        if (!quiet_) {
             fmt::print("Formatting '{}', {}\n", filename_, known.describe(options));
+            fflush(stdout);  // before what may be said of errors
+        }
         co_return co_await co_create_image(graph, *kind->format, filename_, std::move(options));
     }
 

@@ -93,10 +93,11 @@ private:
         const int64_t length = whole.length();
         if (length < 0)
             co_return fail_errno(static_cast<int>(-length), "Failed to get size for '{}'", source_name_);
-        const bool past_end = skip_ > length / block_;
-        const int64_t start = past_end ? length : skip_ * block_;
-        const int64_t blocks = (length - start + block_ - 1) / block_;
-        const int64_t bytes = count_ < 0 || count_ >= blocks ? length - start : count_ * block_;
+        // As in qemu-img the blocks that are skipped count.
+        const int64_t end = count_ < 0 || count_ > length / block_ ? length : count_ * block_;
+        const bool past_end = skip_ > end / block_;
+        const int64_t start = past_end ? end : skip_ * block_;
+        const int64_t bytes = end - start;
         if (auto made = co_await target.co_create(*format, target_name_, Json{{"size", bytes}}); !made)
             co_return std::unexpected(std::move(made.error())
                                           .prefixed(fmt::format("{}: error while creating output image of type {}",
