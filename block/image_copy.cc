@@ -66,7 +66,8 @@ ImageCopy::ImageCopy(std::vector<BlockBackend*> sources, BlockBackend& target, I
     if (options_.compressed)
         zero_grain_ = std::max(zero_grain_, cluster);
     grain_ = options_.compressed ? std::max<int64_t>(cluster, kSectorSize) : std::max(unit, kSectorSize);
-    options_.piece = round_up(options_.piece, grain_);
+    // What is compressed takes its time, and memory: a piece is what one thread does.
+    options_.piece = options_.compressed ? grain_ : round_up(options_.piece, grain_);
     if (options_.bytes_per_second > 0) {
         ThrottleConfig config;
         config.bytes.total.per_second = options_.bytes_per_second;
