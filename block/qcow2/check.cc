@@ -26,18 +26,7 @@ Task<Result<void>> co_rebuild(Check& check, int64_t wrong_counts) {
     if (check.incomplete)
         keep_all_that_is_counted(check);
     const uint64_t first = check.references.end();  // the old structures stay as they are
-    auto drop = [&](uint64_t offset) {
-        uint64_t cluster = offset >> geometry.cluster_bits;
-        if (uint64_t before = check.references.get(cluster))
-            check.references.set(cluster, before - 1);
-    };
-    uint64_t table = image.header.reftable_offset;
-    uint64_t table_bytes = uint64_t{image.header.reftable_clusters} << geometry.cluster_bits;
-    if (table < check.file_length && geometry.clusters(table + table_bytes) <= check.clusters)
-        for (uint64_t at = table; at < geometry.cluster_end(table + table_bytes); at += geometry.cluster_size())
-            drop(at);
-    for (uint64_t offset : check.counted_blocks)
-        drop(offset);
+    forget_refcount_structures(check);
     if (auto rebuilt = co_await co_rebuild_refcounts(image, check.references, first, image.header); !rebuilt)
         co_return rebuilt;
     ImageCheck& result = check.result;
@@ -98,6 +87,23 @@ Task<Result<void>> co_declare_healthy(Image& image) {
 }
 
 }  // namespace
+
+void forget_refcount_structures(Check& check) {
+    const Image& image = check.image;
+    const Geometry& geometry = image.geometry();
+    auto drop = [&](uint64_t offset) {
+        uint64_t cluster = offset >> geometry.cluster_bits;
+        if (uint64_t before = check.references.get(cluster))
+            check.references.set(cluster, before - 1);
+    };
+    uint64_t table = image.header.reftable_offset;
+    uint64_t table_bytes = uint64_t{image.header.reftable_clusters} << geometry.cluster_bits;
+    if (table < check.file_length && geometry.clusters(table + table_bytes) <= check.clusters)
+        for (uint64_t at = table; at < geometry.cluster_end(table + table_bytes); at += geometry.cluster_size())
+            drop(at);
+    for (uint64_t offset : check.counted_blocks)
+        drop(offset);
+}
 
 Task<Result<ImageCheck>> co_check(Image& image, CheckFix fix, CheckReporter report) {
     if (fix != CheckFix::None && !image.writing)

@@ -95,6 +95,8 @@ struct L1Place {
 [[nodiscard]] Task<int> co_compare_refcounts(Check& check, CheckFix fix);
 // check_copied.cc: the flags of the active tables that say that a refcount is one.
 [[nodiscard]] Task<int> co_check_copied(Check& check);
+// check.cc: takes the refcount table and its blocks out of what has been counted.
+void forget_refcount_structures(Check& check);
 // refcount_rebuild.cc: writes a new refcount table with new blocks, whose counts have 2^order bits, from cluster
 // `first` on, behind which nothing is used, and makes it the image's. `references` is without the old ones. `header` is
 // written with it.

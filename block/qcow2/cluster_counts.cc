@@ -34,6 +34,14 @@ std::vector<uint64_t> ClusterCounts::pages() const {
     return indices;
 }
 
+std::optional<uint64_t> ClusterCounts::first_above(uint64_t limit) const {
+    for (uint64_t page : pages())
+        for (uint64_t at = page * kPage; at < (page + 1) * kPage; at++)
+            if (get(at) > limit)
+                return at;
+    return std::nullopt;
+}
+
 uint64_t ClusterCounts::end() const {
     auto indices = pages();
     for (; !indices.empty(); indices.pop_back())

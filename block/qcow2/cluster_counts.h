@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -22,7 +23,8 @@ public:
     void set(uint64_t cluster, uint64_t count);
     // The pages that there are, in order: clusters [page * kPage, (page + 1) * kPage).
     std::vector<uint64_t> pages() const;
-    uint64_t end() const;  // behind the last cluster whose number is not 0
+    uint64_t end() const;                                       // behind the last cluster whose number is not 0
+    std::optional<uint64_t> first_above(uint64_t limit) const;  // the first cluster whose number is larger
 
 private:
     struct Page {

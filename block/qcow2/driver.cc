@@ -142,7 +142,7 @@ Task<int> Qcow2Driver::co_close() {
     if (image_->is_corrupt())
         co_return 0;  // nothing has been changed
     int ret = co_await state.co_settle();
-    if (ret == 0 && state.lazy_refcounts && state.header_is_ours)
+    if (ret == 0 && image_->header.has(kDirty))
         ret = co_await state.co_set_dirty(false);
     co_return ret;
 }
@@ -217,6 +217,19 @@ Task<Result<void>> Qcow2Driver::co_make_empty() {
     if (auto begun = co_await co_begin_operation(); !begun)
         co_return begun;
     co_return co_await qcow2::co_make_empty(*image_);
+}
+
+Task<Result<void>> Qcow2Driver::co_resize_for_amend(int64_t size) {
+    auto resized = co_await co_truncate(size, true, PreallocMode::Off, {});
+    NodeIo::announce_resize(node());
+    co_return resized;
+}
+
+Task<Result<void>> Qcow2Driver::co_amend(Json options, bool, Progress& progress) {
+    if (auto begun = co_await co_begin_operation(); !begun)
+        co_return begun;
+    co_return co_await qcow2::co_amend(
+        *image_, backing(), std::move(options), [this](int64_t size) { return co_resize_for_amend(size); }, progress);
 }
 
 std::vector<ImageSnapshot> Qcow2Driver::snapshots() const {
@@ -444,6 +457,10 @@ Task<Result<std::unique_ptr<BlockDriver>>> co_open(OpenContext& context) {
     co_return std::make_unique<Qcow2Driver>(context, std::move(*options), std::move(image));
 }
 
+const OptionSchema& amend_schema() {
+    return AmendOptions::options();
+}
+
 const OptionSchema& schema() {
     return Qcow2Options::options();
 }
@@ -466,6 +483,7 @@ const DriverType kQcow2Driver = {
     .supports_backing = true,
     .create_options = []() -> const OptionSchema& { return qcow2::CreateOptions::options(); },
     .co_create = qcow2::co_create,
-    .co_measure = qcow2::co_measure};
+    .co_measure = qcow2::co_measure,
+    .amend_options = qcow2::amend_schema};
 
 }  // namespace ashlar

@@ -38,6 +38,8 @@ public:
     Task<Result<ImageCheck>> co_check(CheckFix fix, CheckReporter report) override;
     Task<Result<void>> co_change_backing_name(BackingName name) override;
     Task<Result<void>> co_make_empty() override;
+    Task<Result<void>> co_amend(Json options, bool force, Progress& progress) override;
+    unsigned version() const { return image_->format.version; }
     std::vector<ImageSnapshot> snapshots() const override;
     Task<Result<void>> co_create_snapshot(ImageSnapshot snapshot) override;
     Task<Result<void>> co_apply_snapshot(std::string id) override;
@@ -55,6 +57,7 @@ private:
     struct CleanTimer;
 
     BdrvChild* backing() const;
+    Task<Result<void>> co_resize_for_amend(int64_t size);
     // Before a change of any kind: 0, or -EIO if the image is known to be corrupt.
     Task<int> co_begin_change();
     bool may_change() const;  // without it

@@ -3,8 +3,10 @@
 #include "block/image_create.h"
 #include "block/image_format.h"
 #include "block/qcow2/create.h"
+#include "block/qcow2/driver.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace ashlar::qcow2 {
 
@@ -73,6 +75,12 @@ Task<Result<MeasuredSize>> co_measure(MeasureContext& context) {
     auto options = take_create_options(context);
     if (!options)
         co_return std::unexpected(std::move(options.error()));
+    const uint64_t cluster = options->cluster_size;
+    if (std::has_single_bit(cluster) && cluster >= 1 << kMinClusterBits && cluster <= 1 << kMaxClusterBits) {
+        Geometry geometry{static_cast<unsigned>(std::countr_zero(cluster)), 4, options->extended_l2};
+        if (geometry.l1_entries_for(options->size) > kMaxL1Bytes / 8)
+            co_return fail("The image size is too large (try using a larger cluster size)");
+    }
     auto plan = plan_image(*options);
     if (!plan)
         co_return std::unexpected(std::move(plan.error()));
@@ -92,10 +100,9 @@ Task<Result<MeasuredSize>> co_measure(MeasureContext& context) {
         data = *counted;
     }
     MeasuredSize size{metadata + data, metadata + geometry.cluster_end(disk_bytes), {}};
-    if (BlockDriverState* root = context.source() ? context.source()->root() : nullptr;
-        root && plan->header.version >= 3)
-        if (ImageFormat* format = root->driver().image_format(); format && root->type().name == "qcow2")
-            size.bitmaps = bitmap_bytes(*format, geometry, disk_bytes);
+    if (BlockDriverState* root = context.source() ? context.source()->root() : nullptr)
+        if (auto* source = dynamic_cast<Qcow2Driver*>(&root->driver()); source && source->version() >= 3)
+            size.bitmaps = bitmap_bytes(*source, geometry, disk_bytes);
     co_return size;
 }
 
