@@ -42,6 +42,14 @@ struct Qcow2Driver::CleanTimer : Timer {
     }
 };
 
+struct Qcow2Driver::Reopening {
+    Qcow2Options options;
+    CacheSizes sizes;
+    std::unique_ptr<WriteState> writing;  // the one to come, if it could not be written to before
+    bool becomes_read_only = false;
+    NodeFlags flags;
+};
+
 Qcow2Driver::Qcow2Driver(const OpenContext& context, Qcow2Options options, std::unique_ptr<Image> image)
     : BlockDriver(context), options_(std::move(options)), image_(std::move(image)) {
     if (options_.cache_clean_interval > 0)
@@ -387,6 +395,50 @@ Task<Result<void>> co_repair_dirty(Image& image) {
     co_return {};
 }
 
+// What the options say of an image that is written to.
+Result<void> apply_options(const Image& image, WriteState& writing, const Qcow2Options& options,
+                           const NodeFlags& flags) {
+    if (options.lazy_refcounts.value_or(false) && image.format.version < 3)
+        return std::unexpected(
+            Error{"Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility level", {}, EINVAL});
+    if (options.discard_no_unref && image.format.version < 3)
+        return std::unexpected(Error{"discard-no-unref is only supported since qcow2 version 3", {}, EINVAL});
+    auto checks = overlap_checks(options);
+    if (!checks)
+        return std::unexpected(std::move(checks.error()));
+    writing.metadata.set_checks(*checks);
+    writing.lazy_refcounts = options.lazy_refcounts.value_or((image.header.compatible & kLazyRefcounts) != 0);
+    writing.pass_discards = {options.pass_discard_request.value_or(flags.discard == Discard::Unmap),
+                             options.pass_discard_snapshot, options.pass_discard_other};
+    writing.discard_no_unref = options.discard_no_unref;
+    return {};
+}
+
+// With `flags.check` an image that makes no sense is only distrusted.
+Task<Result<std::unique_ptr<WriteState>>> co_make_writable(Image& image, const Qcow2Options& options,
+                                                           const NodeFlags& flags) {
+    auto sizes = cache_sizes(options, image.geometry(), image.header.size);
+    if (!sizes)
+        co_return std::unexpected(std::move(sizes.error()));
+    auto reftable = co_await co_load_reftable(image.file, image.header);
+    if (!reftable && !flags.check)
+        co_return std::unexpected(std::move(reftable.error()));
+    const bool broken = !reftable;
+    auto writing = std::make_unique<WriteState>(image, image.cache_owner(),
+                                                reftable ? std::move(*reftable) : std::vector<uint64_t>{},
+                                                sizes->refcount_pieces * image.geometry().cluster_size());
+    if (auto applied = apply_options(image, *writing, options, flags); !applied)
+        co_return std::unexpected(std::move(applied.error()));
+    auto found = writing->find_metadata();
+    if (found)
+        found = co_await writing->co_find_inactive_tables();
+    if (!found && !flags.check && !image.header.has(kDirty))
+        co_return std::unexpected(std::move(found.error()));
+    if (broken || !found || (image.header.incompatible & (kCorrupt | kDirty)))
+        image.distrust();
+    co_return writing;
+}
+
 Task<Result<std::unique_ptr<BlockDriver>>> co_open(OpenContext& context) {
     auto options = context.parse<Qcow2Options>();
     if (!options)
@@ -398,6 +450,8 @@ Task<Result<std::unique_ptr<BlockDriver>>> co_open(OpenContext& context) {
     const std::string name = (*file)->node().filename();
     auto fail_with = [&](Error error) { return std::unexpected(std::move(error).prefixed(name)); };
 
+    if (auto checks = overlap_checks(*options); !checks)
+        co_return fail_with(std::move(checks.error()));
     const bool check = context.flags().check;
     auto header = co_await co_load_header(**file, check);
     if (!header)
@@ -414,16 +468,6 @@ Task<Result<std::unique_ptr<BlockDriver>>> co_open(OpenContext& context) {
             if (!allowed)
                 co_return std::unexpected(std::move(allowed.error()));
         }
-    std::vector<uint64_t> reftable;
-    bool broken = false;
-    if (!context.flags().read_only) {
-        auto loaded = co_await co_load_reftable(**file, *header);
-        if (!loaded && !check)
-            co_return fail_with(std::move(loaded.error()));
-        broken = !loaded;
-        if (loaded)
-            reftable = std::move(*loaded);
-    }
     auto data = co_await co_open_data_file(context, *options, *header);
     if (!data)
         co_return fail_with(std::move(data.error()));
@@ -437,19 +481,10 @@ Task<Result<std::unique_ptr<BlockDriver>>> co_open(OpenContext& context) {
     if (auto loaded = co_await co_load_bitmap_directory(*image); !loaded && !check)
         co_return fail_with(std::move(loaded.error()));
     if (!context.flags().read_only) {
-        image->writing = std::make_unique<WriteState>(*image, image->cache_owner(), std::move(reftable),
-                                                      sizes->refcount_pieces * image->geometry().cluster_size());
-        image->writing->pass_discards = context.flags().discard == Discard::Unmap;
-        if (options->lazy_refcounts.value_or(false) && image->format.version < 3)
-            co_return fail_with(
-                Error{"Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility level", {}, EINVAL});
-        image->writing->lazy_refcounts =
-            options->lazy_refcounts.value_or((image->header.compatible & kLazyRefcounts) != 0);
-        auto found = image->writing->find_metadata();
-        if (!found && !check && !image->header.has(kDirty))
-            co_return fail_with(std::move(found.error()));
-        if (broken || !found || (image->header.incompatible & (kCorrupt | kDirty)))
-            image->distrust();
+        auto writing = co_await co_make_writable(*image, *options, context.flags());
+        if (!writing)
+            co_return fail_with(std::move(writing.error()));
+        image->writing = std::move(*writing);
         if (image->header.has(kDirty) && !check)
             if (auto repaired = co_await co_repair_dirty(*image); !repaired)
                 co_return fail_with(std::move(repaired.error()));
@@ -470,6 +505,67 @@ int probe(std::span<const std::byte> head, std::string_view) {
 }
 
 }  // namespace
+
+// --- reopening ---
+
+Task<Result<void>> Qcow2Driver::co_reopen_prepare(ReopenContext& context) {
+    auto options = context.parse<Qcow2Options>();
+    if (!options)
+        co_return std::unexpected(std::move(options.error()));
+    auto sizes = cache_sizes(*options, image_->geometry(), image_->header.size);
+    if (!sizes)
+        co_return std::unexpected(std::move(sizes.error()));
+    if (auto checks = overlap_checks(*options); !checks)
+        co_return std::unexpected(std::move(checks.error()));
+    auto next = std::make_unique<Reopening>(Reopening{std::move(*options), *sizes, {}, {}, context.new_flags()});
+    const bool writable = !context.new_flags().read_only;
+    if (writable && !image_->writing) {
+        if (auto allowed = check_writable(image_->header); !allowed)
+            co_return allowed;
+        if (image_->header.has(kDirty))
+            co_return fail("{}: the image is dirty and has to be repaired: open it anew for writing", image_->name);
+        auto writing = co_await co_make_writable(*image_, next->options, context.new_flags());
+        if (!writing)
+            co_return std::unexpected(std::move(writing.error()));
+        next->writing = std::move(*writing);
+    } else if (image_->writing) {
+        WriteState trial(*image_, image_->cache_owner(), {}, 0);
+        if (auto applied = apply_options(*image_, trial, next->options, context.new_flags()); !applied)
+            co_return applied;
+        // Nothing is in memory only when the caches change, or when it cannot be written any more.
+        int ret = image_->is_corrupt() ? 0 : co_await image_->writing->co_settle();
+        if (ret == 0 && image_->writing->lazy_refcounts && image_->writing->header_is_ours.exchange(false))
+            ret = co_await image_->writing->co_set_dirty(false);
+        if (ret < 0)
+            co_return fail_errno(-ret, "{}: could not write what has been changed", image_->name);
+        next->becomes_read_only = !writable;
+    }
+    reopening_ = std::move(next);
+    co_return {};
+}
+
+void Qcow2Driver::reopen_commit(ReopenContext&) {
+    Reopening& next = *reopening_;
+    options_ = std::move(next.options);
+    image_->l2_cache.resize(next.sizes.l2_piece_bytes, next.sizes.l2_pieces);
+    if (next.writing)
+        image_->writing = std::move(next.writing);
+    else if (next.becomes_read_only)
+        image_->writing.reset();
+    else if (image_->writing) {
+        (void)apply_options(*image_, *image_->writing, options_, next.flags);  // which it could be
+        image_->writing->refcounts.resize_cache(next.sizes.refcount_pieces * image_->geometry().cluster_size());
+    }
+    clean_timer_.reset();
+    if (options_.cache_clean_interval > 0)
+        clean_timer_ =
+            std::make_unique<CleanTimer>(node().graph().main_context(), *image_, options_.cache_clean_interval);
+    reopening_.reset();
+}
+
+void Qcow2Driver::reopen_abort(ReopenContext&) {
+    reopening_.reset();
+}
 
 }  // namespace ashlar::qcow2
 

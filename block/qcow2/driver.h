@@ -50,11 +50,16 @@ public:
     Task<int> co_read_vm_state(int64_t offset, std::span<std::byte> data) override;
     std::vector<StoredBitmap> stored_bitmaps() const override;
 
+    Task<Result<void>> co_reopen_prepare(ReopenContext& context) override;
+    void reopen_commit(ReopenContext& context) override;
+    void reopen_abort(ReopenContext& context) override;
+
     // Of the whole disk, by who has just made the image.
     Task<Result<void>> co_preallocate(PreallocMode mode);
 
 private:
     struct CleanTimer;
+    struct Reopening;
 
     BdrvChild* backing() const;
     Task<Result<void>> co_resize_for_amend(int64_t size);
@@ -66,6 +71,7 @@ private:
     Qcow2Options options_;
     std::unique_ptr<Image> image_;
     std::unique_ptr<CleanTimer> clean_timer_;
+    std::unique_ptr<Reopening> reopening_;  // between prepare and commit or abort
 };
 
 }  // namespace ashlar::qcow2

@@ -84,8 +84,8 @@ private:
 
     enum class Known : uint8_t { NotYet, Yes, No };
     std::atomic<Known> empty_clusters_{Known::NotYet};
-    mutable std::mutex header_lock_;  // of assignments to `header`
-    std::atomic<bool> corrupt_{false};    // which has been reported
+    mutable std::mutex header_lock_;    // of assignments to `header`
+    std::atomic<bool> corrupt_{false};  // which has been reported
     std::atomic<bool> untrusted_{false};
 };
 

@@ -173,6 +173,14 @@ void MetadataCache::finish_write(bool ok) {
     }
 }
 
+void MetadataCache::resize(size_t piece_bytes, size_t max_pieces) {
+    drop(0, ~uint64_t{0});
+    std::lock_guard guard(lock_);
+    piece_bytes_ = piece_bytes;
+    max_pieces_ = max_pieces;
+    part_bytes_ = std::max(piece_bytes / 64, std::min<size_t>(piece_bytes, file_.node().limits().request_alignment));
+}
+
 void MetadataCache::clean_unused() {
     std::lock_guard guard(lock_);
     std::erase_if(pieces_, [&](Piece& piece) {

@@ -80,6 +80,9 @@ public:
     [[nodiscard]] std::vector<DirtyPart> take_dirty();
     void finish_write(bool ok);
 
+    // Forgets all pieces, and has others from then on. Nobody is using it, and all are clean.
+    void resize(size_t piece_bytes, size_t max_pieces);
+
     // Frees the pieces that were not used since the last call (cache-clean-interval).
     void clean_unused();
 
@@ -109,9 +112,9 @@ private:
 
     BdrvChild& file_;
     Owner& owner_;
-    const size_t piece_bytes_;
-    const size_t max_pieces_;
-    const size_t part_bytes_;
+    size_t piece_bytes_;
+    size_t max_pieces_;
+    size_t part_bytes_;
     std::mutex lock_;
     Pieces pieces_;
     std::unordered_map<uint64_t, Pieces::iterator> index_;

@@ -16,6 +16,12 @@ std::string_view metadata_name(MetadataKind kind) {
             return "refcount block";
         case MetadataKind::Snapshots:
             return "snapshot table";
+        case MetadataKind::BitmapDirectory:
+            return "bitmap directory";
+        case MetadataKind::InactiveL1:
+            return "inactive L1 table";
+        case MetadataKind::InactiveL2:
+            return "inactive L2 table";
     }
     return "?";
 }
@@ -42,7 +48,7 @@ void MetadataMap::clear() {
 bool MetadataMap::overlaps(uint64_t offset, uint64_t bytes, MetadataKind& what) const {
     std::lock_guard guard(lock_);
     for (uint64_t at = offset >> geometry_.cluster_bits; at < geometry_.clusters(offset + bytes); at++)
-        if (auto found = clusters_.find(at); found != clusters_.end()) {
+        if (auto found = clusters_.find(at); found != clusters_.end() && checks(found->second)) {
             what = found->second;
             return true;
         }

@@ -1,7 +1,12 @@
 #include "block/qcow2/options.h"
 
+#include "util/enum_names.h"
+#include "util/json.h"
+
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <utility>
 
 namespace ashlar::qcow2 {
 
@@ -31,8 +36,96 @@ const OptionSet<Qcow2Options>& Qcow2Options::options() {
             .optional("lazy-refcounts", &Qcow2Options::lazy_refcounts,
                       "postpone refcount updates (default: what the image says)")
             .optional("cache-clean-interval", &Qcow2Options::cache_clean_interval,
-                      "seconds after which unused entries of the caches are freed (0: never)");
+                      "seconds after which unused entries of the caches are freed (0: never)")
+            .optional("pass-discard-request", &Qcow2Options::pass_discard_request,
+                      "pass the guest's discards on to the file (default: if discard=unmap)")
+            .optional("pass-discard-snapshot", &Qcow2Options::pass_discard_snapshot,
+                      "discard in the file what snapshot operations free")
+            .optional("pass-discard-other", &Qcow2Options::pass_discard_other,
+                      "discard in the file what is freed otherwise")
+            .optional("discard-no-unref", &Qcow2Options::discard_no_unref,
+                      "discarded clusters keep their place in the file")
+            .optional("overlap-check", &Qcow2Options::overlap_check,
+                      "which metadata are checked for before each write: none, constant, cached, all; or an object "
+                      "with `template` and a switch for each kind");
     return set;
+}
+
+namespace {
+
+using enum MetadataKind;
+
+constexpr MetadataKinds kConstantTime = metadata_bit(Header) | metadata_bit(L1) | metadata_bit(Reftable) |
+                                        metadata_bit(Snapshots) | metadata_bit(BitmapDirectory);
+constexpr MetadataKinds kCached = kConstantTime | metadata_bit(L2) | metadata_bit(Refblock) | metadata_bit(InactiveL1);
+
+enum class OverlapTemplate : uint8_t { None, Constant, Cached, All };
+constexpr auto enum_names(OverlapTemplate) {
+    return std::to_array<EnumName<OverlapTemplate>>({{OverlapTemplate::None, "none"},
+                                                     {OverlapTemplate::Constant, "constant"},
+                                                     {OverlapTemplate::Cached, "cached"},
+                                                     {OverlapTemplate::All, "all"}});
+}
+
+struct OverlapChecks {
+    OverlapTemplate base = OverlapTemplate::Cached;
+    std::optional<bool> main_header, active_l1, active_l2, refcount_table, refcount_block, snapshot_table, inactive_l1,
+        inactive_l2, bitmap_directory;
+
+    static const OptionSet<OverlapChecks>& options() {
+        static const auto set =
+            OptionSet<OverlapChecks>("overlap-check")
+                .optional("template", &OverlapChecks::base, "what is checked for unless said otherwise")
+                .optional("main-header", &OverlapChecks::main_header, "the header")
+                .optional("active-l1", &OverlapChecks::active_l1, "the active L1 table")
+                .optional("active-l2", &OverlapChecks::active_l2, "active L2 tables")
+                .optional("refcount-table", &OverlapChecks::refcount_table, "the refcount table")
+                .optional("refcount-block", &OverlapChecks::refcount_block, "refcount blocks")
+                .optional("snapshot-table", &OverlapChecks::snapshot_table, "the snapshot table")
+                .optional("inactive-l1", &OverlapChecks::inactive_l1, "L1 tables of snapshots")
+                .optional("inactive-l2", &OverlapChecks::inactive_l2, "L2 tables of snapshots")
+                .optional("bitmap-directory", &OverlapChecks::bitmap_directory, "the bitmap directory");
+        return set;
+    }
+};
+
+MetadataKinds kinds_of(OverlapTemplate base) {
+    switch (base) {
+        case OverlapTemplate::None:
+            return 0;
+        case OverlapTemplate::Constant:
+            return kConstantTime;
+        case OverlapTemplate::Cached:
+            return kCached;
+        case OverlapTemplate::All:
+            return kAllMetadata;
+    }
+    return kAllMetadata;
+}
+
+}  // namespace
+
+Result<MetadataKinds> overlap_checks(const Qcow2Options& options) {
+    if (!options.overlap_check.has_value())
+        return kCached;
+    const Json& given = *options.overlap_check;
+    auto checks =
+        OverlapChecks::options().parse(given.is_object() ? given : Json{{"template", given}}, Typing::Lenient);
+    if (!checks)
+        return std::unexpected(std::move(checks.error()).prefixed("overlap-check"));
+    MetadataKinds kinds = kinds_of(checks->base);
+    for (auto [wanted, kind] : {std::pair{checks->main_header, Header},
+                                {checks->active_l1, L1},
+                                {checks->active_l2, L2},
+                                {checks->refcount_table, Reftable},
+                                {checks->refcount_block, Refblock},
+                                {checks->snapshot_table, Snapshots},
+                                {checks->inactive_l1, InactiveL1},
+                                {checks->inactive_l2, InactiveL2},
+                                {checks->bitmap_directory, BitmapDirectory}})
+        if (wanted)
+            kinds = *wanted ? kinds | metadata_bit(kind) : kinds & ~metadata_bit(kind);
+    return kinds;
 }
 
 Result<CacheSizes> cache_sizes(const Qcow2Options& options, const Geometry& geometry, uint64_t disk_size) {

@@ -374,11 +374,11 @@ Task<int> Refcounts::co_change(ClusterRange range, int delta, uint64_t* done) {
     co_return 0;
 }
 
-void Refcounts::free_later(uint64_t offset, uint64_t bytes) {
-    ClusterRange range{offset >> geometry_.cluster_bits, 0};
+void Refcounts::free_later(uint64_t offset, uint64_t bytes, FreedBy by) {
+    ClusterRange range{offset >> geometry_.cluster_bits, 0, by};
     range.count = geometry_.clusters(offset + bytes) - range.first;
     std::lock_guard guard(lock_);
-    if (!frees_.empty() && frees_.back().first + frees_.back().count == range.first)
+    if (!frees_.empty() && frees_.back().first + frees_.back().count == range.first && frees_.back().by == by)
         frees_.back().count += range.count;
     else
         frees_.push_back(range);
@@ -440,18 +440,39 @@ Task<int> Refcounts::co_free(const std::vector<ClusterRange>& frees) {
             at += n;
         }
     }
-    if (!image_.writing->pass_discards)
-        co_return 0;
     for (ClusterRange range : frees)
-        for (uint64_t at = range.first; at < range.first + range.count; at++) {
+        if (image_.writing->passes_discard(range.by))
+            if (int ret = co_await co_discard_unused(range); ret < 0)
+                co_return ret;
+    co_return 0;
+}
+
+// In the file, which may or may not do it.
+Task<int> Refcounts::co_discard_unused(ClusterRange range) {
+    uint64_t run = 0;  // of unused clusters before `at`
+    for (uint64_t at = range.first;; at++) {
+        bool unused = false;
+        if (at < range.first + range.count && at << geometry_.cluster_bits < fresh_from_) {
             uint64_t count;
             if (int ret = co_await co_get(at, count); ret < 0)
                 co_return ret;
-            if (count == 0 && fresh_from_ > at << geometry_.cluster_bits)
-                co_await image_.file.co_pdiscard(static_cast<int64_t>(at << geometry_.cluster_bits),
-                                                 static_cast<int64_t>(geometry_.cluster_size()));  // advice
+            unused = count == 0;
         }
-    co_return 0;
+        if (unused) {
+            run++;
+            continue;
+        }
+        if (run > 0)
+            co_await image_.file.co_pdiscard(static_cast<int64_t>((at - run) << geometry_.cluster_bits),
+                                             static_cast<int64_t>(run << geometry_.cluster_bits));
+        run = 0;
+        if (at >= range.first + range.count)
+            co_return 0;
+    }
+}
+
+void Refcounts::resize_cache(size_t bytes) {
+    blocks_.resize(blocks_.piece_bytes(), std::max<size_t>(bytes / blocks_.piece_bytes(), 4));
 }
 
 Refcounts::TableEntries Refcounts::take_dirty_table() {

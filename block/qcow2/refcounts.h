@@ -20,9 +20,13 @@ namespace ashlar::qcow2 {
 class MetadataMap;
 struct Image;
 
+// On whose behalf clusters are given back: which of them are discarded in the file is an option each.
+enum class FreedBy : uint8_t { Request, Snapshot, Other };
+
 struct ClusterRange {
     uint64_t first;  // index
     uint64_t count;
+    FreedBy by = FreedBy::Other;  // of ranges that are being given back
 };
 
 class Refcounts {
@@ -45,7 +49,7 @@ public:
     // Takes that back: the references were never on the disk.
     [[nodiscard]] Task<int> co_unreference(ClusterRange range);
     // One reference less to each cluster of the byte range, as soon as that is safe.
-    void free_later(uint64_t offset, uint64_t bytes);
+    void free_later(uint64_t offset, uint64_t bytes, FreedBy by = FreedBy::Other);
     // Behind the last cluster that is in use: what comes after it in the file is of no use.
     [[nodiscard]] Task<int> co_find_end(uint64_t& end);
     // Does now what has become safe since.
@@ -61,6 +65,7 @@ public:
 
     // --- the writeback's, from any thread ---
     MetadataCache& blocks() { return blocks_; }
+    void resize_cache(size_t bytes);  // no request is in the node, and nothing is left to be written
     struct TableEntries {
         uint64_t table_offset = 0;
         std::map<uint64_t, uint64_t> entries;  // by index
@@ -83,6 +88,7 @@ private:
     Task<int> co_ensure_block(uint64_t index, bool& made);
     Task<int> co_grow_table(uint64_t needed_entries);
     Task<int> co_free(const std::vector<ClusterRange>& frees);
+    Task<int> co_discard_unused(ClusterRange range);
     Task<int> co_take(uint64_t want, bool exactly, uint64_t& offset, uint64_t& got);
     // `done` (if it is not null): how many were changed; what does not fit is then no corruption, but -ERANGE.
     Task<int> co_change(ClusterRange range, int delta, uint64_t* done = nullptr);

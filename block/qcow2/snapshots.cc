@@ -98,6 +98,10 @@ public:
             ret = co_await state_.co_settle();
         if (ret == 0 && !was_dirty_)
             ret = co_await state_.co_set_dirty(false);
+        if (ret == 0) {  // what overlaps does so since before
+            (void)state_.find_metadata();
+            (void)co_await state_.co_find_inactive_tables();
+        }
         co_return ret;
     }
 

@@ -94,7 +94,8 @@ Task<int> co_unreference_tree(Image& image, std::span<const uint64_t> l1) {
         add_clusters(image, table.span(), ranges);
         ranges.add(geometry, offset, geometry.cluster_size());
         for (ClusterRange range : ranges.all)
-            state.refcounts.free_later(range.first << geometry.cluster_bits, range.count << geometry.cluster_bits);
+            state.refcounts.free_later(range.first << geometry.cluster_bits, range.count << geometry.cluster_bits,
+                                       FreedBy::Snapshot);
         if (state.refcounts.has_many_frees())
             if (ret = co_await state.co_writeback(); ret < 0)
                 co_return ret;

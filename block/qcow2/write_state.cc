@@ -90,7 +90,25 @@ Result<void> WriteState::find_metadata() {
         if (!metadata.add(MetadataKind::L2, table, geometry.cluster_size()))
             return fail("L1 table entry {}: the L2 table at {:#x} overlaps other metadata", i, table);
     }
+    if (header.bitmaps)
+        metadata.add(MetadataKind::BitmapDirectory, header.bitmaps->directory_offset, header.bitmaps->directory_bytes);
+    for (const Snapshot& snapshot : image.snapshots)
+        metadata.add(MetadataKind::InactiveL1, snapshot.l1_offset, uint64_t{snapshot.l1_size} * 8);
     return {};
+}
+
+Task<Result<void>> WriteState::co_find_inactive_tables() {
+    if (!metadata.checks(MetadataKind::InactiveL2))
+        co_return {};
+    for (const Snapshot& snapshot : image.snapshots) {
+        auto l1 = co_await co_load_table(image.file, "a snapshot's L1 table", snapshot.l1_offset, snapshot.l1_size);
+        if (!l1)
+            co_return std::unexpected(std::move(l1.error()));
+        for (uint64_t entry : *l1)
+            if (uint64_t table = entry & kOffsetMask; table != 0)
+                metadata.add(MetadataKind::InactiveL2, table, image.geometry().cluster_size());
+    }
+    co_return {};
 }
 
 int WriteState::check_data_place(uint64_t host, uint64_t bytes) {
@@ -150,18 +168,20 @@ Task<int> WriteState::co_own_l2_table(uint64_t guest) {
         set_l1(index, offset | kCopied);
         if (old != 0) {
             metadata.remove(old, table.size());
+            if (!image.snapshots.empty() && metadata.checks(MetadataKind::InactiveL2))
+                metadata.add(MetadataKind::InactiveL2, old, table.size());
             refcounts.free_later(old, table.size());
         }
     }
     co_return co_await image.l2_cache.co_load(image.l2_entry_offset(guest));
 }
 
-void WriteState::free_cluster(const L2Entry& entry) {
+void WriteState::free_cluster(const L2Entry& entry, FreedBy by) {
     if (entry.descriptor & kCompressed) {
         CompressedExtent extent = compressed_extent(entry, image.geometry());
-        refcounts.free_later(extent.offset, extent.bytes);
+        refcounts.free_later(extent.offset, extent.bytes, by);
     } else if (entry.host_offset() != 0 && !image.format.data_file) {
-        refcounts.free_later(entry.host_offset(), image.geometry().cluster_size());
+        refcounts.free_later(entry.host_offset(), image.geometry().cluster_size(), by);
     }
 }
 

@@ -13,6 +13,7 @@
 #include "util/co_mutex.h"
 #include "util/co_queue.h"
 
+#include <array>
 #include <list>
 #include <map>
 #include <mutex>
@@ -26,10 +27,14 @@ struct WriteState {
           refcounts(image_, owner, std::move(reftable), refcount_cache_bytes) {}
     // Fails if tables of the image are in the same place.
     Result<void> find_metadata();
+    // Those of snapshots, which nobody else refers to; if they are to be checked for.
+    [[nodiscard]] Task<Result<void>> co_find_inactive_tables();
 
     Image& image;
-    bool pass_discards = false;   // what becomes free is discarded in the file
-    bool lazy_refcounts = false;  // counts are written late; meanwhile the dirty bit is set
+    std::array<bool, 3> pass_discards{};  // whether what becomes free is discarded in the file, by FreedBy
+    bool passes_discard(FreedBy by) const { return pass_discards[static_cast<size_t>(by)]; }
+    bool discard_no_unref = false;  // discarded clusters keep their place
+    bool lazy_refcounts = false;    // counts are written late; meanwhile the dirty bit is set
     // The header says what is true while this program writes: no features that others would have to keep consistent,
     // and the dirty bit with lazy refcounts.
     std::atomic<bool> header_is_ours{false};
@@ -76,7 +81,7 @@ struct WriteState {
     // 0, or -EIO if writing guest data there would destroy metadata, which has been reported.
     int check_data_place(uint64_t host, uint64_t bytes);
     // What `entry` no longer refers to.
-    void free_cluster(const L2Entry& entry);
+    void free_cluster(const L2Entry& entry, FreedBy by = FreedBy::Other);
 
     // Writes all metadata that have been changed, in an order in which a crash leaves at worst leaked clusters. Without
     // the lock or with it. Nothing need be on stable storage at the end.

@@ -17,7 +17,8 @@ struct Zeroing {
     bool has_backing;
     bool discard;
     bool may_unmap;
-    bool forget = false;  // it is not part of the disk any more
+    bool keeps_place = false;  // discard-no-unref
+    bool forget = false;       // it is not part of the disk any more
 
     bool reads_as_zero(const L2Entry& entry) const {
         if (entry.descriptor & kCompressed)
@@ -36,9 +37,9 @@ struct Zeroing {
     std::optional<L2Entry> zero(const L2Entry& entry) const {
         if (forget)
             return L2Entry{};
-        bool keeps = is_owned(entry) && !may_unmap;
+        bool keeps = is_owned(entry) && (!may_unmap || (keeps_place && format.version >= 3));
         bool nothing_to_free = !(entry.descriptor & kCompressed) && entry.host_offset() == 0 && !entry.copied();
-        if (discard && nothing_to_free)
+        if (discard && (nothing_to_free || (keeps && reads_as_zero(entry))))
             return entry;
         if (reads_as_zero(entry) && (keeps || nothing_to_free))
             return entry;
@@ -65,6 +66,28 @@ struct Zeroing {
 
 bool refers_elsewhere(const L2Entry& before, const L2Entry& after) {
     return ((before.descriptor ^ after.descriptor) & (kOffsetMask | kCompressed)) != 0;
+}
+
+// What zeroed clusters have kept of the file need not hold anything.
+Task<int> co_discard_kept(Image& image, uint64_t guest, uint64_t count) {
+    const Geometry& geometry = image.geometry();
+    std::vector<ClusterRange> ranges;
+    image.l2_cache.read(image.l2_entry_offset(guest), [&](std::span<const std::byte> entries) {
+        for (uint64_t i = 0; i < count; i++) {
+            L2Entry entry = load_l2_entry(entries.data() + i * geometry.l2_entry_bytes(), geometry);
+            if ((entry.descriptor & kCompressed) || entry.host_offset() == 0 || !entry.copied())
+                continue;
+            uint64_t cluster = entry.host_offset() >> geometry.cluster_bits;
+            if (!ranges.empty() && ranges.back().first + ranges.back().count == cluster)
+                ranges.back().count++;
+            else
+                ranges.push_back({cluster, 1});
+        }
+    });
+    for (ClusterRange range : ranges)
+        co_await image.data.co_pdiscard(static_cast<int64_t>(range.first << geometry.cluster_bits),
+                                        static_cast<int64_t>(range.count << geometry.cluster_bits));  // advice
+    co_return 0;
 }
 
 // Changes the entries from that of `guest` on, of clusters that end at or before `end`, or of subclusters of one
@@ -118,7 +141,10 @@ Task<int> co_zero_some(Image& image, const Zeroing& zeroing, uint64_t guest, uin
         co_return 0;
     }
     for (const L2Entry& entry : replaced)
-        state.free_cluster(entry);
+        state.free_cluster(entry, FreedBy::Request);
+    if (zeroing.keeps_place && zeroing.may_unmap && !part && state.passes_discard(FreedBy::Request))
+        if (int ret = co_await co_discard_kept(image, guest, count); ret < 0)
+            co_return ret;
     done = part ? part_end : start + (count << geometry.cluster_bits);
     co_return 0;
 }
@@ -155,7 +181,8 @@ Task<int> co_write_zeroes(Image& image, BdrvChild* backing, int64_t offset, int6
         co_return -ENOTSUP;
     if (image.format.version < 3 && (backing || !may_unmap))
         co_return -ENOTSUP;
-    co_return co_await co_zero_range(image, {image.format, backing != nullptr, false, may_unmap}, guest, end);
+    co_return co_await co_zero_range(
+        image, {image.format, backing != nullptr, false, may_unmap, image.writing->discard_no_unref}, guest, end);
 }
 
 Task<int> co_discard(Image& image, BdrvChild* backing, int64_t offset, int64_t bytes) {
@@ -163,7 +190,8 @@ Task<int> co_discard(Image& image, BdrvChild* backing, int64_t offset, int64_t b
     uint64_t end = image.geometry().cluster_start(rounded_end(image, static_cast<uint64_t>(offset + bytes)));
     if (image.data_file_raw || (image.format.version < 3 && backing))
         co_return -ENOTSUP;
-    co_return co_await co_zero_range(image, {image.format, backing != nullptr, true, true}, guest, end);
+    co_return co_await co_zero_range(
+        image, {image.format, backing != nullptr, true, true, image.writing->discard_no_unref}, guest, end);
 }
 
 Task<int> co_forget(Image& image, int64_t begin, int64_t end) {

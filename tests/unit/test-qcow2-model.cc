@@ -150,7 +150,9 @@ struct Model {
         size_t size = static_cast<size_t>(g_test_rand_int_range(1, static_cast<int>(contents.size() / 512 + 40))) * 512;
         if (g_test_rand_int_range(0, 3) != 0)
             size = std::max(size, contents.size() + 512);
-        g_assert_true(disk().truncate(static_cast<int64_t>(size), true, PreallocMode::Off).has_value());
+        bool can_preallocate = size > contents.size() && (!kind.backing || kind.extended_l2);
+        auto mode = can_preallocate ? static_cast<PreallocMode>(g_test_rand_int_range(0, 4)) : PreallocMode::Off;
+        BlockFixture::check(disk().truncate(static_cast<int64_t>(size), true, mode));
         contents.resize(size);
     }
 
@@ -160,6 +162,30 @@ struct Model {
     void assert_counts_are_full(const Error& error) {
         g_test_message("%s", error.message.c_str());
         g_assert_true(error.code == EINVAL && kind.refcount_bits <= 8);
+    }
+
+    // With other options, or read-only and back.
+    void reopen() {
+        static const char* const kOptions[] = {
+            "",
+            ", 'lazy-refcounts': true",
+            ", 'l2-cache-size': 4096, 'l2-cache-entry-size': 512, 'refcount-cache-size': 4096",
+            ", 'discard-no-unref': true, 'pass-discard-other': true",
+            ", 'overlap-check': 'all', 'pass-discard-request': false",
+            ", 'overlap-check': {'template': 'constant', 'active-l2': true}, 'pass-discard-snapshot': false",
+        };
+        const char* options =
+            kOptions[g_test_rand_int_range(0, kind.version == Version::V2 ? 1 : G_N_ELEMENTS(kOptions))];
+        std::string text = fmt::format(
+            "{{'driver': 'qcow2', 'node-name': 'q', 'discard': 'unmap', 'file': '{}'{}{}}}",
+            image->backend->root()->find_child("file")->node().node_name(),
+            kind.backing ? ", 'backing': '" + image->backend->root()->cow_child()->node().node_name() + "'" : "",
+            options);
+        if (kind.data_file)
+            text.insert(text.size() - 1,
+                        ", 'data-file': '" + image->backend->root()->find_child("data-file")->node().node_name() + "'");
+        std::vector<Json> all{BlockFixture::check(parse_json_object(text))};
+        BlockFixture::check(fixture.run(fixture.graph->co_blockdev_reopen(std::move(all), Typing::Strict)));
     }
 
     void change_snapshots() {
@@ -260,7 +286,7 @@ struct Model {
     }
 
     void step() {
-        switch (g_test_rand_int_range(0, 24)) {
+        switch (g_test_rand_int_range(0, 25)) {
             case 0:
             case 1:
                 return zero(RequestFlags::None);
@@ -282,6 +308,8 @@ struct Model {
                 return;
             case 10:
                 return change_snapshots();
+            case 13:
+                return reopen();
             case 11:
             case 12:
                 return write_compressed();

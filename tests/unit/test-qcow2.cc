@@ -347,6 +347,30 @@ void what_an_image_says_of_itself_is_what_qemu_img_says(gconstpointer data) {
     assert_text(canonical(got), canonical(expected));
 }
 
+// A cluster that is discarded keeps its place, which becomes a hole in the file.
+void discarded_clusters_keep_their_place() {
+    TempDir dir;
+    BlockFixture fixture;
+    std::string file = make_small(dir);
+    Bytes data(256 << 10, std::byte{1});
+    OpenImage image(fixture, file, true, ", 'discard-no-unref': true");
+    auto place = [&] {
+        auto& driver = image.backend->root()->driver();
+        return fixture.run(driver.co_block_status(false, 64 << 10, 64 << 10));
+    };
+    g_assert_cmpint(image.backend->pwrite(0, 256 << 10, data.data()), ==, 0);
+    BlockStatus before = place();
+    g_assert_cmpint(image.backend->pdiscard(64 << 10, 64 << 10), ==, 0);
+    BlockStatus after = place();
+    g_assert_true(before.has(BlockStatus::Data) && after.has(BlockStatus::Zero));
+    g_assert_true(after.has(BlockStatus::OffsetValid));
+    g_assert_cmpint(after.offset, ==, before.offset);
+    assert_same(image.read(64 << 10, 64 << 10), Bytes(64 << 10));
+    g_assert_cmpint(image.backend->pwrite(64 << 10, 64 << 10, data.data()), ==, 0);
+    g_assert_cmpint(place().offset, ==, before.offset);
+    assert_same(image.read(0, 256 << 10), data);
+}
+
 void cache_options_are_checked() {
     TempDir dir;
     BlockFixture fixture;
@@ -355,6 +379,8 @@ void cache_options_are_checked() {
                 "FILE: l2-cache-size may not exceed cache-size");
     assert_text(open_error(fixture, file, ", 'cache-size': 1, 'l2-cache-size': 1, 'refcount-cache-size': 1"),
                 "FILE: cache-size, l2-cache-size and refcount-cache-size may not be set at the same time");
+    assert_text(open_error(fixture, file, ", 'overlap-check': 'most'"),
+                "FILE: overlap-check: Parameter 'template' does not accept value 'most'");
     assert_text(open_error(fixture, file, ", 'l2-cache-entry-size': 131072"),
                 "FILE: L2 cache entry size must be a power of two between 512 and the cluster size (65536)");
 }
@@ -434,6 +460,7 @@ int main(int argc, char** argv) {
           "compression_type=zstd", "data_file=DATA", "data_file=DATA,data_file_raw=on"})
         g_test_add_data_func(fmt::format("/qcow2/says-of-itself-what-qemu-img-says/{}", options).c_str(), options,
                              what_an_image_says_of_itself_is_what_qemu_img_says);
+    g_test_add_func("/qcow2/discarded-clusters-keep-their-place", discarded_clusters_keep_their_place);
     g_test_add_func("/qcow2/cache-options-are-checked", cache_options_are_checked);
     g_test_add_func("/qcow2/several-loops-write-at-once", several_loops_write_at_once);
     return g_test_run();
