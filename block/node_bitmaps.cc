@@ -48,13 +48,13 @@ Result<std::shared_ptr<DirtyBitmap>> get_bitmap(const BlockDriverState& node, st
     return fail("Dirty bitmap '{}' not found", name);
 }
 
-std::shared_ptr<DirtyBitmap> find_bitmap_below(const BlockDriverState& node, std::string_view name) {
+FoundBitmap find_bitmap_below(const BlockDriverState& node, std::string_view name) {
     for (const BlockDriverState* at = &node;;) {
         if (auto bitmap = find_bitmap(*at, name))
-            return bitmap;
+            return {std::move(bitmap), at};
         BdrvChild* below = at->type().is_filter ? at->primary_child() : at->cow_child();
         if (!below)
-            return nullptr;
+            return {};
         at = &below->node();
     }
 }

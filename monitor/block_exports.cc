@@ -203,8 +203,6 @@ Task<Result<void>> BlockExports::co_add(BlockExportOptions options) {
     BlockDriverState* node = graph_.find_node(options.node_name);
     if (!node)
         co_return fail("Cannot find device='' nor node-name='{}'", options.node_name);
-    if (!options.nbd.bitmaps.empty())
-        co_return fail("Bitmap '{}' is not found", options.nbd.bitmaps[0]);
     Plan plan{.server = qmp_server_, .id = std::move(options.id), .node = node};
     if (options.iothread)
         plan.iothreads = split_ids(*options.iothread);
@@ -213,6 +211,8 @@ Task<Result<void>> BlockExports::co_add(BlockExportOptions options) {
                     .writable = options.writable,
                     .writethrough = options.writethrough,
                     .allocation_depth = options.nbd.allocation_depth};
+    for (const BitmapRef& bitmap : options.nbd.bitmaps)
+        plan.options.bitmaps.push_back(bitmap.get());
     co_return co_await co_add_planned(std::move(plan));
 }
 
@@ -223,14 +223,14 @@ Task<Result<void>> BlockExports::co_add_device(NbdServerAddOptions options) {
     auto node = graph_.find_device_or_node(options.device);
     if (!node)
         co_return std::unexpected(std::move(node.error()));
-    if (options.bitmap)
-        co_return fail("Bitmap '{}' is not found", *options.bitmap);
     std::string name = options.name.value_or(options.device);
     Plan plan{.server = qmp_server_, .id = name, .node = *node, .device = graph_.find_backend(options.device)};
     // As in QEMU, what cannot be written is exported read-only all the same.
     plan.options = {.name = std::move(name),
                     .description = std::move(options.description),
                     .writable = options.writable && !(*node)->is_read_only()};
+    if (options.bitmap)
+        plan.options.bitmaps.push_back({.name = *options.bitmap});
     co_return co_await co_add_planned(std::move(plan));
 }
 
@@ -274,7 +274,8 @@ Task<Result<void>> BlockExports::co_add_nbd(NbdArgument argument) {
                     .description = std::move(argument.description),
                     .writable = argument.writable,
                     .writethrough = argument.writethrough.value_or(device && !device->write_cache()),
-                    .allocation_depth = argument.allocation_depth};
+                    .allocation_depth = argument.allocation_depth,
+                    .bitmaps = std::move(argument.bitmaps)};
     co_return co_await co_add_planned(std::move(plan));
 }
 

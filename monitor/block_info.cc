@@ -1,5 +1,6 @@
 #include "monitor/block_info.h"
 
+#include "block/dirty_bitmap.h"
 #include "block/throttle_groups.h"
 #include "util/json.h"
 
@@ -11,6 +12,19 @@ const OptionSet<BlockDeviceCacheInfo>& BlockDeviceCacheInfo::options() {
             .required("writeback", &BlockDeviceCacheInfo::writeback, "writes may be answered before they are stable")
             .required("direct", &BlockDeviceCacheInfo::direct, "past the host's page cache")
             .required("no-flush", &BlockDeviceCacheInfo::no_flush, "flushes do nothing");
+    return set;
+}
+
+const OptionSet<DirtyBitmapInfo>& DirtyBitmapInfo::options() {
+    using Info = DirtyBitmapInfo;
+    static const auto set = OptionSet<Info>("BlockDirtyInfo")
+                                .optional("name", &Info::name, "name of the bitmap")
+                                .required("count", &Info::count, "bytes that are dirty")
+                                .required("granularity", &Info::granularity, "bytes for each bit")
+                                .required("recording", &Info::recording, "whether writes are recorded")
+                                .required("busy", &Info::busy, "whether something relies on it")
+                                .required("persistent", &Info::persistent, "whether it is stored in the image")
+                                .optional("inconsistent", &Info::inconsistent, "true if it is of no use any more");
     return set;
 }
 
@@ -29,7 +43,8 @@ const OptionSet<BlockDeviceInfo>& BlockDeviceInfo::options() {
                                 .required("image", &Info::image, "the image")
                                 .optional("group", &Info::group, "throttle group")
                                 .required("cache", &Info::cache, "cache mode")
-                                .required("write_threshold", &Info::write_threshold, "0: none");
+                                .required("write_threshold", &Info::write_threshold, "0: none")
+                                .optional("dirty-bitmaps", &Info::dirty_bitmaps, "the newest first");
     return set;
 }
 
@@ -70,6 +85,23 @@ QmpThrottleLimits shown_limits(const ThrottleConfig& config) {
     return limits;
 }
 
+std::optional<std::vector<DirtyBitmapInfo>> dirty_bitmaps_of(const BlockDriverState& node) {
+    std::vector<DirtyBitmapInfo> list;
+    for (const auto& bitmap : node.dirty_bitmaps()) {
+        if (bitmap->name().empty())
+            continue;
+        const bool inconsistent = bitmap->is_inconsistent();
+        list.insert(list.begin(), {.name = bitmap->name(),
+                                   .count = bitmap->count(),
+                                   .granularity = bitmap->granularity(),
+                                   .recording = bitmap->is_enabled() && !inconsistent,
+                                   .busy = bitmap->is_busy(),
+                                   .persistent = bitmap->is_persistent(),
+                                   .inconsistent = inconsistent ? std::optional(true) : std::nullopt});
+    }
+    return list.empty() ? std::nullopt : std::optional(std::move(list));
+}
+
 }  // namespace
 
 BlockDeviceInfo block_device_info(BlockDriverState& node, const BlockBackend* backend, bool with_backing) {
@@ -90,6 +122,7 @@ BlockDeviceInfo block_device_info(BlockDriverState& node, const BlockBackend* ba
         info.group = group->name();
     }
     info.limits = shown_limits(config);
+    info.dirty_bitmaps = dirty_bitmaps_of(node);
     return info;
 }
 

@@ -7,6 +7,7 @@ class Daemon;
 class QmpCommands;
 
 void add_misc_commands(QmpCommands& commands, Daemon& daemon);
+void add_bitmap_commands(QmpCommands& commands, Daemon& daemon);
 void add_block_commands(QmpCommands& commands, Daemon& daemon);
 void add_export_commands(QmpCommands& commands, Daemon& daemon);
 void add_object_commands(QmpCommands& commands, Daemon& daemon);

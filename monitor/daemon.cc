@@ -12,6 +12,7 @@ Daemon::Daemon(AioContext& context, const DriverRegistry& drivers)
       exports_(graph_, objects_, qmp_) {
     add_events(commands_);
     add_misc_commands(commands_, *this);
+    add_bitmap_commands(commands_, *this);
     add_block_commands(commands_, *this);
     add_export_commands(commands_, *this);
     add_object_commands(commands_, *this);

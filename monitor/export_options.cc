@@ -36,7 +36,7 @@ const OptionSet<NbdExportArgs>& NbdExportArgs::options() {
         OptionSet<Args>("BlockExportOptionsNbd")
             .optional("name", &Args::name, "name for clients (default: the node-name)")
             .optional("description", &Args::description, "text for people")
-            .optional("bitmaps", &Args::bitmaps, "dirty bitmaps to export")
+            .optional("bitmaps", &Args::bitmaps, "dirty bitmaps to offer as qemu:dirty-bitmap:NAME")
             .optional("allocation-depth", &Args::allocation_depth, "offer the context qemu:allocation-depth");
     return set;
 }
@@ -91,6 +91,8 @@ struct NbdKeys {
     std::optional<bool> writethrough;
     std::optional<std::string> iothread;
     bool allocation_depth = false;
+    std::optional<std::string> bitmap;
+    std::vector<std::string> bitmaps;
     std::optional<uint32_t> max_connections;
     std::optional<uint32_t> handshake_limit;
 
@@ -105,6 +107,8 @@ struct NbdKeys {
                           "writes are stable when they are answered (default: as the drive's cache=)")
                 .optional("iothread", &NbdKeys::iothread, "the thread that serves, or several: A:B")
                 .optional("allocation-depth", &NbdKeys::allocation_depth, "offer qemu:allocation-depth")
+                .optional("bitmap", &NbdKeys::bitmap, "dirty bitmap to offer as qemu:dirty-bitmap:NAME")
+                .optional("bitmaps", &NbdKeys::bitmaps, "or several: bitmaps.0=A,bitmaps.1=B")
                 .optional("max-connections", &NbdKeys::max_connections,
                           "clients of this address at once (default: any number)")
                 .optional("handshake-limit", &NbdKeys::handshake_limit,
@@ -154,6 +158,10 @@ Result<NbdArgument> parse_nbd_argument(std::string_view text) {
         argument.address = std::move(*address);
         argument.name = keys->name.value_or("");
     }
+    if (keys->bitmap)
+        keys->bitmaps.insert(keys->bitmaps.begin(), *keys->bitmap);
+    for (std::string& bitmap : keys->bitmaps)
+        argument.bitmaps.push_back({.name = std::move(bitmap)});
     make_absolute(argument.address);
     return argument;
 }

@@ -85,6 +85,8 @@ private:
             case OptionKind::String:
                 return use_builtin("str", "string");
             case OptionKind::Any:
+                if (type->object)  // or a string
+                    return use({.kind = Type::Alternate, .identity = &type->object(), .object = &type->object()});
                 return use_builtin("any", "value");
             case OptionKind::Enum:
                 return use({.kind = Type::Enum, .identity = type->values.data(), .type = type});
@@ -131,7 +133,8 @@ private:
                 break;
             case Type::Alternate:
                 info["members"] = Json::array();
-                info["members"].push_back({{"type", use({.kind = Type::Blockdev})}});
+                info["members"].push_back(
+                    {{"type", type.object ? use_object(*type.object) : use({.kind = Type::Blockdev})}});
                 info["members"].push_back({{"type", use_builtin("str", "string")}});
                 if (type.detail.ends_with("null"))
                     info["members"].push_back({{"type", use_builtin("null", "null")}});

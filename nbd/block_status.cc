@@ -12,7 +12,7 @@ namespace ashlar::nbd {
 namespace {
 
 struct Statuses {
-    uint32_t of[kContextCount] = {};
+    uint32_t of[kContextFirstBitmap] = {};
 };
 
 Statuses statuses_of(const BlockStatus& status) {
@@ -31,10 +31,9 @@ public:
     ExtentList(uint32_t id, size_t limit) : id_(id), limit_(limit) {}
 
     // False: the list was full, and neither it nor any later piece was taken.
-    bool add(uint64_t length, const Statuses& statuses) {
+    bool add(uint64_t length, uint32_t status) {
         if (full_)
             return false;
-        uint32_t status = statuses.of[id_];
         if (!extents_.empty() && extents_.back().status == status) {
             extents_.back().length += length;
             return true;
@@ -46,6 +45,8 @@ public:
         extents_.push_back({length, status});
         return true;
     }
+    bool add(uint64_t length, const Statuses& statuses) { return add(length, statuses.of[id_]); }
+    bool is_of_bitmap() const { return id_ >= kContextFirstBitmap; }
     uint32_t id() const { return id_; }
     std::span<const Extent> extents() const { return extents_; }
 
@@ -89,15 +90,47 @@ Task<BlockwiseStatus> co_next_status(BlockBackend& backend, uint64_t offset, uin
     co_return result;
 }
 
+// Whole blocks, dirty if any part of them is. What is behind the end of the bitmap, whose disk may be shorter, is
+// clean.
+Task<void> co_bitmap_status(const DirtyBitmap& bitmap, uint64_t offset, uint64_t length, uint32_t block,
+                            ExtentList& list) {
+    constexpr unsigned kStepsAtOnce = 1024;
+    const uint64_t end = offset + length;
+    unsigned steps = 0;
+    while (offset < end) {
+        auto [bytes, dirty] = bitmap.stretch(static_cast<int64_t>(offset), static_cast<int64_t>(end));
+        uint64_t n = bytes > 0 ? static_cast<uint64_t>(bytes) : end - offset;
+        if (offset + n < end) {
+            const uint64_t whole = n & ~uint64_t{block - 1};
+            if (dirty || whole == 0) {
+                dirty = true;
+                n = std::min((n + block - 1) & ~uint64_t{block - 1}, end - offset);
+            } else {
+                n = whole;
+            }
+        }
+        if (!list.add(n, dirty ? kStateDirty : 0))
+            co_return;
+        offset += n;
+        if (++steps % kStepsAtOnce == 0)
+            co_await co_yield_now();
+    }
+}
+
 }  // namespace
 
 Task<void> Transmission::co_block_status(ServerRequest& request, std::vector<uint32_t> contexts) {
     const Request& wire = request.wire;
-    size_t limit = wire.flags & kCmdFlagReqOne ? 1 : kMaxExtents;
+    size_t limit = contexts.size() <= 2 ? kMaxExtents : std::max<size_t>(2 * kMaxExtents / contexts.size(), 1);
+    if (wire.flags & kCmdFlagReqOne)
+        limit = 1;
     std::vector<ExtentList> lists;
-    for (uint32_t id : contexts)
+    bool asks_backend = false;
+    for (uint32_t id : contexts) {
         lists.emplace_back(id, limit);
-    for (uint64_t done = 0; done < wire.length && !lists.empty();) {
+        asks_backend |= !lists.back().is_of_bitmap();
+    }
+    for (uint64_t done = 0; done < wire.length && asks_backend;) {
         auto next = co_await co_next_status(backend_, wire.offset + done, wire.length - done, limits_.min_block);
         if (next.ret < 0) {
             if (done > 0)
@@ -107,11 +140,15 @@ Task<void> Transmission::co_block_status(ServerRequest& request, std::vector<uin
         }
         bool any = false;
         for (ExtentList& list : lists)
-            any |= list.add(next.length, next.statuses);
+            any |= !list.is_of_bitmap() && list.add(next.length, next.statuses);
         if (!any)
             break;
         done += next.length;
     }
+    for (ExtentList& list : lists)
+        if (list.is_of_bitmap())
+            co_await co_bitmap_status(*bitmaps_[list.id() - kContextFirstBitmap], wire.offset, wire.length,
+                                      limits_.min_block, list);
 
     request.chunks = std::make_unique<ChunkedReply>();
     auto& [bytes, iov] = *request.chunks;

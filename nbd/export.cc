@@ -11,6 +11,43 @@ namespace {
 constexpr uint32_t kMaxMinimumBlock = 64u << 10;  // the protocol's limit
 constexpr uint32_t kPreferredBlock = 4096;
 
+Result<FoundBitmap> find_bitmap_for(BlockGraph& graph, const BlockDriverState& node, const BitmapName& name) {
+    FoundBitmap found;
+    if (name.node) {
+        auto other = graph.find_device_or_node(*name.node);
+        if (!other)
+            return fail("Node '{}' not found", *name.node);
+        auto bitmap = get_bitmap(**other, name.name);
+        if (!bitmap)
+            return std::unexpected(std::move(bitmap.error()));
+        found = {std::move(*bitmap), *other};
+    } else {
+        found = find_bitmap_below(node, name.name);
+    }
+    if (!found.bitmap)
+        return fail("Bitmap '{}' is not found", name.name);
+    if (auto ok = found.bitmap->check_use(DirtyBitmap::Use::Read); !ok)
+        return std::unexpected(std::move(ok.error()));
+    return found;
+}
+
+Result<std::vector<std::shared_ptr<DirtyBitmap>>> find_bitmaps(BlockGraph& graph, const BlockDriverState& node,
+                                                               const NbdExportOptions& options) {
+    std::vector<std::shared_ptr<DirtyBitmap>> bitmaps;
+    for (const BitmapName& name : options.bitmaps) {
+        auto found = find_bitmap_for(graph, node, name);
+        if (!found)
+            return std::unexpected(std::move(found.error()));
+        if (!options.writable && !found->node->is_read_only() && found->bitmap->is_enabled())
+            return fail("Enabled bitmap '{}' incompatible with readonly export", name.name);
+        for (const auto& other : bitmaps)
+            if (other->name() == name.name)
+                return fail("Bitmap '{}' is named twice", name.name);
+        bitmaps.push_back(std::move(found->bitmap));
+    }
+    return bitmaps;
+}
+
 }  // namespace
 
 NbdExport::NbdExport(NbdExportOptions options, std::unique_ptr<BlockBackend> backend)
@@ -36,8 +73,16 @@ Task<Result<std::shared_ptr<NbdExport>>> NbdExport::co_create(NbdExportOptions o
     auto backend = std::make_unique<BlockBackend>(graph, std::string(), perm);
     if (auto attached = co_await backend->co_attach(node); !attached)
         co_return std::unexpected(std::move(attached).error());
+    auto bitmaps = find_bitmaps(graph, node, options);
+    if (!bitmaps) {
+        (void)co_await backend->co_detach();
+        co_return std::unexpected(std::move(bitmaps.error()));
+    }
     std::string name = options.name;
     std::shared_ptr<NbdExport> exported(new NbdExport(std::move(options), std::move(backend)));
+    exported->bitmaps_ = std::move(*bitmaps);
+    for (const auto& bitmap : exported->bitmaps_)
+        bitmap->set_busy(true);
     if (int64_t length = exported->backend().length(); length < 0) {
         (void)co_await exported->co_close();
         co_return fail_errno(static_cast<int>(-length), "export '{}': the size of the device is not known", name);
@@ -47,6 +92,9 @@ Task<Result<std::shared_ptr<NbdExport>>> NbdExport::co_create(NbdExportOptions o
 }
 
 Task<Result<void>> NbdExport::co_close() {
+    for (const auto& bitmap : bitmaps_)
+        bitmap->set_busy(false);
+    bitmaps_.clear();
     auto detached = co_await backend_->co_detach();
     backend_.reset();
     co_return detached;

@@ -13,24 +13,28 @@ constexpr size_t kReadAtOnce = 4096;
 // An option that declares more data than this is an attack, not a mistake: it is not even drained.
 constexpr uint32_t kMaxDrained = kMaxPayload;
 
-struct KnownContext {
-    ContextId id;
-    std::string_view name;
-};
-constexpr KnownContext kContexts[] = {
-    {kContextBaseAllocation, "base:allocation"},
-    {kContextAllocationDepth, "qemu:allocation-depth"},
-};
+constexpr std::string_view kBitmapPrefix = "qemu:dirty-bitmap:";
 
-bool offers(const NbdExport& exported, ContextId id) {
-    return id != kContextAllocationDepth || exported.has_allocation_depth();
+struct OfferedContext {
+    uint32_t id;
+    std::string name;
+};
+std::vector<OfferedContext> contexts_of(const NbdExport& exported) {
+    std::vector<OfferedContext> contexts = {{kContextBaseAllocation, "base:allocation"}};
+    if (exported.has_allocation_depth())
+        contexts.push_back({kContextAllocationDepth, "qemu:allocation-depth"});
+    uint32_t id = kContextFirstBitmap;
+    for (const auto& bitmap : exported.bitmaps())
+        contexts.push_back({id++, std::string(kBitmapPrefix) + bitmap->name()});
+    return contexts;
 }
 
-// LIST also answers to a namespace with its colon; SET only to the whole name.
+// LIST also answers to a namespace with its colon, and to all bitmaps; SET only to the whole name.
 bool matches(std::string_view query, std::string_view name, uint32_t option) {
     if (query == name)
         return true;
-    return option == kOptListMetaContext && query.ends_with(':') && name.starts_with(query);
+    const bool is_group = query == kBitmapPrefix || query.find(':') + 1 == query.size();
+    return option == kOptListMetaContext && !query.empty() && is_group && name.starts_with(query);
 }
 
 void trace_replies(const void* connection, Bytes replies) {
@@ -255,13 +259,13 @@ void Negotiation::handle_meta_context(uint32_t option, Bytes data, std::vector<s
     if (!exported)
         return append_option_error(out, option,
                                    {kRepErrUnknown, fmt::format("export '{}' not present", request->name)});
-    for (const KnownContext& context : kContexts) {
+    for (const OfferedContext& context : contexts_of(*exported)) {
         bool wanted = std::ranges::any_of(request->queries, [&](std::string_view query) {  //
             return matches(query, context.name, option);
         });
         if (!set && request->queries.empty())
             wanted = true;
-        if (!wanted || !offers(*exported, context.id))
+        if (!wanted)
             continue;
         append_meta_context_reply(out, option, set ? context.id : 0, context.name);
         if (set)

@@ -27,6 +27,7 @@ uint32_t bytes_held(const Request& wire, uint64_t payload) {
 Transmission::Transmission(Socket& socket, NbdExport& exported, TransmissionSettings settings)
     : socket_(socket),
       backend_(exported.backend()),
+      bitmaps_(exported.bitmaps().begin(), exported.bitmaps().end()),
       limits_(settings.limits),
       contexts_(std::move(settings.contexts)),
       pool_(settings.max_requests, settings.max_bytes),

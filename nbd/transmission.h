@@ -21,8 +21,9 @@
 
 namespace ashlar::nbd {
 
-// The metadata contexts that this server knows, and their ids on the wire.
-enum ContextId : uint32_t { kContextBaseAllocation = 0, kContextAllocationDepth = 1, kContextCount = 2 };
+// The metadata contexts that this server knows, and their ids on the wire: from kContextFirstBitmap on the export's
+// bitmaps.
+enum ContextId : uint32_t { kContextBaseAllocation = 0, kContextAllocationDepth = 1, kContextFirstBitmap = 2 };
 
 // What negotiation has settled.
 struct TransmissionSettings {
@@ -34,7 +35,7 @@ struct TransmissionSettings {
 };
 
 // Bounds on the answer to a BLOCK_STATUS: a client asks again for what is beyond.
-inline constexpr size_t kMaxExtents = 1024;  // for each context
+inline constexpr size_t kMaxExtents = 1024;  // for each context, or fewer if there are more than two
 inline constexpr uint32_t kMaxBlockStatusMemory = 64u << 10;
 
 // Shuts the socket down when it fires.
@@ -87,6 +88,7 @@ private:
 
     Socket& socket_;
     BlockBackend& backend_;
+    std::vector<std::shared_ptr<DirtyBitmap>> bitmaps_;
     ExportLimits limits_;
     std::vector<uint32_t> contexts_;
     RequestPool pool_;

@@ -64,6 +64,8 @@ private:
             .allocation_depth = options_.allocation_depth,
             .contexts = std::move(*contexts),
         };
+        for (const std::string& bitmap : options_.bitmaps)
+            exported.bitmaps.push_back({.name = bitmap});
         if (options_.server.max_connections == 1)
             exported.multi_conn = false;
         auto made = co_await NbdExport::co_create(std::move(exported), graph_, *root_);

@@ -143,6 +143,12 @@ private:
             o_.allocation_depth = for_device_ = true;
             return {};
         });
+        line_.add('B', "bitmap", "NAME", "expose a persistent dirty bitmap; may be repeated",
+                  [this](std::string_view given) -> Result<void> {
+                      o_.bitmaps.emplace_back(given);
+                      for_device_ = true;
+                      return {};
+                  });
     }
 
     void add_block() {
@@ -169,8 +175,6 @@ private:
                   refuse("-s: not supported: there is no format for the temporary file yet"));
         line_.add('l', "load-snapshot", "NAME", "an internal snapshot",
                   refuse("-l: not supported: no image format here has snapshots yet"));
-        line_.add('B', "bitmap", "NAME", "a persistent dirty bitmap",
-                  refuse("-B: not supported: no image format here has bitmaps yet"));
         line_.add(0, "tls-creds", "ID", "encryption", refuse("--tls-creds: not supported: there is no TLS yet"));
         line_.add(0, "tls-authz", "ID", "authorization", refuse("--tls-authz: not supported: there is no TLS yet"));
         line_.add(0, "tls-hostname", "HOST", "name in the certificate",

@@ -23,6 +23,7 @@ struct AshlarNbdOptions {
     std::string export_name;
     std::string description;
     bool allocation_depth = false;
+    std::vector<std::string> bitmaps;
     NbdServerOptions server{.max_connections = 1};
     bool persistent = false;
 

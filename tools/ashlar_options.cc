@@ -116,7 +116,7 @@ private:
                        "use FILE as a drive", o_.drives);
         line_.add(0, "nbd",
                   "ADDRESS-OR-URI[,drive=ID][,name=EXPORT][,writable=on|off][,iothread=ID[:ID...]]\n"
-                  "     [,description=TEXT][,writethrough=on|off][,allocation-depth=on|off]\n"
+                  "     [,description=TEXT][,writethrough=on|off][,allocation-depth=on|off][,bitmap=NAME]\n"
                   "     [,max-connections=N][,handshake-limit=SECONDS]",
                   "export a drive over NBD at unix:PATH, HOST:PORT, nbd://HOST:PORT/EXPORT,\n"
                   "nbd+unix:///EXPORT?socket=PATH, vsock:CID:PORT or fd:N; may be repeated",

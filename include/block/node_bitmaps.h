@@ -32,8 +32,12 @@ uint32_t default_bitmap_granularity(const BlockDriverState& node);
 std::shared_ptr<DirtyBitmap> find_bitmap(const BlockDriverState& node, std::string_view name);
 // "Dirty bitmap 'x' not found"
 Result<std::shared_ptr<DirtyBitmap>> get_bitmap(const BlockDriverState& node, std::string_view name);
-// The first of that name in the node, its filters and its backing files. Null: none.
-std::shared_ptr<DirtyBitmap> find_bitmap_below(const BlockDriverState& node, std::string_view name);
+// The first of that name in the node, its filters and its backing files.
+struct FoundBitmap {
+    std::shared_ptr<DirtyBitmap> bitmap;  // null: none
+    const BlockDriverState* node = nullptr;
+};
+FoundBitmap find_bitmap_below(const BlockDriverState& node, std::string_view name);
 
 [[nodiscard]] Task<Result<void>> co_add_bitmap(BlockDriverState& node, NewBitmap bitmap);
 // From the image, too, if it is stored there.

@@ -15,6 +15,19 @@ struct BlockDeviceCacheInfo {
     static const OptionSet<BlockDeviceCacheInfo>& options();
 };
 
+// BlockDirtyInfo
+struct DirtyBitmapInfo {
+    std::optional<std::string> name;
+    int64_t count = 0;  // bytes
+    uint32_t granularity = 0;
+    bool recording = false;
+    bool busy = false;
+    bool persistent = false;
+    std::optional<bool> inconsistent;  // if it is
+
+    static const OptionSet<DirtyBitmapInfo>& options();
+};
+
 struct BlockDeviceInfo {
     std::string file;
     std::string node_name;
@@ -29,6 +42,7 @@ struct BlockDeviceInfo {
     std::optional<std::string> group;
     BlockDeviceCacheInfo cache;
     int64_t write_threshold = 0;
+    std::optional<std::vector<DirtyBitmapInfo>> dirty_bitmaps;
 
     static const OptionSet<BlockDeviceInfo>& options();
 };

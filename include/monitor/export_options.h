@@ -1,6 +1,7 @@
 // What the commands and options about exports take and return.
 #pragma once
 
+#include "monitor/bitmap_ref.h"
 #include "util/options.h"
 #include "util/socket_options.h"
 
@@ -57,7 +58,7 @@ constexpr auto enum_names(ExportType) {
 struct NbdExportArgs {
     std::optional<std::string> name;
     std::string description;
-    std::vector<std::string> bitmaps;
+    std::vector<BitmapRef> bitmaps;
     bool allocation_depth = false;
 
     static const OptionSet<NbdExportArgs>& options();
@@ -108,6 +109,7 @@ struct NbdArgument {
     std::optional<bool> writethrough;  // default: as the drive
     std::optional<std::string> iothread;
     bool allocation_depth = false;
+    std::vector<BitmapName> bitmaps;
     // Of the server, which the first -nbd of an address makes.
     std::optional<uint32_t> max_connections;
     std::optional<uint32_t> handshake_limit;  // seconds

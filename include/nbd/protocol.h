@@ -133,6 +133,7 @@ enum ErrorValue : uint32_t {
 // base:allocation.
 inline constexpr uint32_t kStateHole = 1 << 0;
 inline constexpr uint32_t kStateZero = 1 << 1;
+inline constexpr uint32_t kStateDirty = 1 << 0;  // of qemu:dirty-bitmap:NAME
 
 // What the two sides agreed on for the transmission phase.
 enum class HeaderStyle : uint8_t { Simple, Structured, Extended };
