@@ -25,10 +25,13 @@ Task<Result<>> NodeIo::co_truncate(BlockDriverState& node, int64_t size, bool ex
     const int64_t before = node.length();
     if (before < 0)
         co_return fail_errno(static_cast<int>(-before), "Failed to get image size");
-    for (const auto& bitmap : node.dirty_bitmaps())
+    for (const auto& bitmap : node.dirty_bitmaps()) {
+        if (bitmap->is_inconsistent())  // what is stored would no longer fit the disk
+            if (auto ok = bitmap->check_use(DirtyBitmap::Use::Read); !ok)
+                co_return ok;
         if (auto ok = DirtyBitmap::check_size(bitmap->granularity(), size); !ok)
-            co_return std::unexpected(
-                std::move(ok.error()).prefixed(fmt::format("Dirty bitmap '{}'", bitmap->name())));
+            co_return std::unexpected(std::move(ok.error()).prefixed(fmt::format("Dirty bitmap '{}'", bitmap->name())));
+    }
     std::optional<RequestTracker::Request> tracked;
     if (node.tracks_writes_) {
         const int64_t start = align_down(std::min(before, size), node.limits_.request_alignment);
@@ -36,16 +39,22 @@ Task<Result<>> NodeIo::co_truncate(BlockDriverState& node, int64_t size, bool ex
         co_await node.tracker_->co_enter(*tracked);
     }
     auto done = co_await node.driver_->co_truncate(size, exact, prealloc, flags);
-    if (const int64_t now = node.length(); now >= 0 && now != before) {
-        for (const auto& bitmap : node.dirty_bitmaps())
-            bitmap->resize(now);
-        node.graph_.announce_resize(node);
-    }
+    if (const int64_t now = node.length(); now >= 0 && now != before)
+        announce_resize(node);
     co_return done;
 }
 
 void NodeIo::announce_resize(BlockDriverState& node) {
+    if (const int64_t length = node.length(); length >= 0)
+        for (const auto& bitmap : node.dirty_bitmaps())
+            bitmap->resize(length);
     node.graph_.announce_resize(node);
+}
+
+void NodeIo::announce_new_contents(BlockDriverState& node) {
+    announce_resize(node);
+    if (const int64_t length = node.length(); length > 0)
+        node.mark_dirty(0, length);
 }
 
 }  // namespace ashlar

@@ -47,6 +47,8 @@ struct NodeIo {
 
     // For a driver whose length has changed without being asked to by co_truncate().
     static void announce_resize(BlockDriverState& node);
+    // The same for one of which all may have changed.
+    static void announce_new_contents(BlockDriverState& node);
 
     // Reads, and writes what comes from a backing file of `node`, down to the layer `bottom` (null: from any), to
     // `node` itself; what is written to it meanwhile is kept out. With Prefetch, it copies only. `node` tracks its

@@ -3,6 +3,7 @@
 #include "util/byte_order.h"
 
 #include <algorithm>
+#include <unordered_set>
 
 namespace ashlar::qcow2 {
 
@@ -23,6 +24,11 @@ Result<BitmapEntry> read_one(std::span<const std::byte>& in, const Geometry& geo
     entry.granularity_bits = load_be<uint8_t>(in.data() + 17);
     size_t name_bytes = load_be<uint16_t>(in.data() + 18);
     size_t extra_bytes = load_be<uint32_t>(in.data() + 20);
+    if (entry.flags & ~kKnownBitmapFlags)
+        return fail("bitmap directory: entry {}: flags {:#x} are not known", index, entry.flags & ~kKnownBitmapFlags);
+    if (extra_bytes > kMaxBitmapExtraBytes)
+        return fail("bitmap directory: entry {}: extra_data_size: {} exceeds the limit of {}", index, extra_bytes,
+                    kMaxBitmapExtraBytes);
     if (type != kDirtyTrackingType)
         return fail("bitmap directory: entry {}: type {} is not known", index, type);
     if (entry.granularity_bits < kMinBitmapGranularityBits || entry.granularity_bits > kMaxBitmapGranularityBits)
@@ -42,19 +48,45 @@ Result<BitmapEntry> read_one(std::span<const std::byte>& in, const Geometry& geo
     auto extra = in.subspan(kFixedBytes, extra_bytes);
     entry.extra_data.assign(extra.begin(), extra.end());
     entry.name.assign(reinterpret_cast<const char*>(in.data() + kFixedBytes + extra_bytes), name_bytes);
-    size_t bytes = (kFixedBytes + extra_bytes + name_bytes + 7) / 8 * 8;
+    size_t bytes = bitmap_entry_bytes(name_bytes, extra_bytes);
     in = in.subspan(std::min(bytes, in.size()));
     return entry;
 }
 
 }  // namespace
 
+size_t bitmap_entry_bytes(size_t name_bytes, size_t extra_bytes) {
+    return (kFixedBytes + extra_bytes + name_bytes + 7) / 8 * 8;
+}
+
+std::vector<std::byte> write_bitmap_directory(std::span<const BitmapEntry> entries) {
+    std::vector<std::byte> out;
+    for (const BitmapEntry& entry : entries) {
+        const size_t start = out.size();
+        out.resize(start + bitmap_entry_bytes(entry.name.size(), entry.extra_data.size()));
+        std::byte* at = out.data() + start;
+        store_be<uint64_t>(at, entry.table_offset);
+        store_be<uint32_t>(at + 8, entry.table_entries);
+        store_be<uint32_t>(at + 12, entry.flags);
+        store_be<uint8_t>(at + 16, kDirtyTrackingType);
+        store_be<uint8_t>(at + 17, entry.granularity_bits);
+        store_be<uint16_t>(at + 18, static_cast<uint16_t>(entry.name.size()));
+        store_be<uint32_t>(at + 20, static_cast<uint32_t>(entry.extra_data.size()));
+        std::ranges::copy(entry.extra_data, at + kFixedBytes);
+        std::ranges::copy(std::as_bytes(std::span(entry.name)), at + kFixedBytes + entry.extra_data.size());
+    }
+    return out;
+}
+
 Result<std::vector<BitmapEntry>> read_bitmap_directory(std::span<const std::byte> directory, const Header& header) {
     std::vector<BitmapEntry> entries;
+    std::unordered_set<std::string> names;
     for (uint32_t i = 0; i < header.bitmaps->bitmaps; i++) {
         auto one = read_one(directory, header.geometry(), i);
         if (!one)
             return std::unexpected(std::move(one.error()));
+        if (!names.insert(one->name).second)
+            return fail("bitmap directory: entry {}: there is a bitmap '{}' already", i, one->name);
         entries.push_back(std::move(*one));
     }
     if (!directory.empty())

@@ -1,12 +1,14 @@
 #include "block/qcow2/driver.h"
 
 #include "block/block_graph.h"
+#include "block/dirty_bitmap.h"
 #include "block/file_name.h"
 #include "block/node_io.h"
 #include "block/open_write_access.h"
 #include "block/qcow2.h"
 #include "block/qcow2/amend.h"
 #include "block/qcow2/bitmap_directory.h"
+#include "block/qcow2/bitmaps.h"
 #include "block/qcow2/check.h"
 #include "block/qcow2/create.h"
 #include "block/qcow2/open.h"
@@ -80,7 +82,7 @@ Task<int> Qcow2Driver::co_begin_change() {
     auto guard = co_await state.allocation_lock.co_lock();
     // Features that this program does not know are not kept consistent.
     Header header = image_->header;
-    header.autoclear &= kDataFileRaw;
+    header.autoclear &= kDataFileRaw | kBitmaps;
     if (state.lazy_refcounts)
         header.incompatible |= kDirty;
     if (header.autoclear != image_->header.autoclear || header.incompatible != image_->header.incompatible) {
@@ -141,7 +143,27 @@ Task<Result<void>> Qcow2Driver::co_preallocate(PreallocMode mode) {
     co_return {};
 }
 
+// When nothing will change any more.
+Task<int> Qcow2Driver::co_store_bitmaps() {
+    auto is_lost = [&](const auto& bitmap) {
+        return bitmap->is_persistent() && !bitmap->is_inconsistent() && !bitmap->is_read_only();
+    };
+    if (std::ranges::none_of(node().dirty_bitmaps(), is_lost))
+        co_return 0;
+    Result<void> stored;
+    if (!image_->writing)
+        stored = fail("No write access");
+    else if (stored = co_await co_begin_operation(); stored)
+        stored = co_await qcow2::co_store_bitmaps(*image_, node());
+    if (stored)
+        co_return 0;
+    warn_report("Lost persistent bitmaps during inactivation of node '{}': {}", node().node_name(),
+                stored.error().message);
+    co_return image_->writing ? -EIO : 0;
+}
+
 Task<int> Qcow2Driver::co_close() {
+    const int lost = co_await co_store_bitmaps();
     if (!image_->writing)
         co_return 0;
     WriteState& state = *image_->writing;
@@ -152,7 +174,7 @@ Task<int> Qcow2Driver::co_close() {
     int ret = co_await state.co_settle();
     if (ret == 0 && image_->header.has(kDirty))
         ret = co_await state.co_set_dirty(false);
-    co_return ret;
+    co_return ret < 0 ? ret : lost;
 }
 
 BlockLimits Qcow2Driver::limits() const {
@@ -254,7 +276,7 @@ Task<Result<void>> Qcow2Driver::co_apply_snapshot(std::string id) {
     if (auto begun = co_await co_begin_operation(); !begun)
         co_return begun;
     auto applied = co_await qcow2::co_apply_snapshot(*image_, std::move(id));
-    NodeIo::announce_resize(node());
+    NodeIo::announce_new_contents(node());
     co_return applied;
 }
 
@@ -322,6 +344,16 @@ std::vector<StoredBitmap> Qcow2Driver::stored_bitmaps() const {
                           .in_use = (bitmap.flags & kBitmapInUse) != 0,
                           .automatic = (bitmap.flags & kBitmapAuto) != 0});
     return stored;
+}
+
+Result<void> Qcow2Driver::can_store_bitmap(const std::string& name, uint32_t granularity) const {
+    return qcow2::can_store_bitmap(*image_, node(), name, granularity);
+}
+
+Task<Result<void>> Qcow2Driver::co_remove_bitmap(std::string name) {
+    if (auto begun = co_await co_begin_operation(); !begun)
+        co_return begun;
+    co_return co_await qcow2::co_remove_bitmap(*image_, name);
 }
 
 JsonBox Qcow2Driver::specific_info() const {
@@ -488,6 +520,16 @@ Task<Result<std::unique_ptr<BlockDriver>>> co_open(OpenContext& context) {
         if (image->header.has(kDirty) && !check)
             if (auto repaired = co_await co_repair_dirty(*image); !repaired)
                 co_return fail_with(std::move(repaired.error()));
+    }
+    if (!context.flags().check && !context.flags().inspect) {
+        auto loaded = co_await co_load_bitmaps(*image, context.node());
+        if (loaded && image->writing && !image->bitmaps.empty()) {
+            loaded = acquire_write_access(image->file);
+            if (loaded)
+                loaded = co_await co_mark_bitmaps_in_use(*image);
+        }
+        if (!loaded)
+            co_return fail_with(std::move(loaded.error()));
     }
     co_return std::make_unique<Qcow2Driver>(context, std::move(*options), std::move(image));
 }

@@ -49,6 +49,8 @@ public:
     Task<int> co_write_vm_state(int64_t offset, std::span<const std::byte> data) override;
     Task<int> co_read_vm_state(int64_t offset, std::span<std::byte> data) override;
     std::vector<StoredBitmap> stored_bitmaps() const override;
+    Result<void> can_store_bitmap(const std::string& name, uint32_t granularity) const override;
+    Task<Result<void>> co_remove_bitmap(std::string name) override;
 
     Task<Result<void>> co_reopen_prepare(ReopenContext& context) override;
     void reopen_commit(ReopenContext& context) override;
@@ -67,6 +69,7 @@ private:
     Task<int> co_begin_change();
     bool may_change() const;  // without it
     Task<Result<void>> co_begin_operation();
+    Task<int> co_store_bitmaps();
 
     Qcow2Options options_;
     std::unique_ptr<Image> image_;

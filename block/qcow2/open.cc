@@ -38,9 +38,6 @@ Result<void> check_writable(const Header& header) {
     if (header.has(kCorrupt))
         return refuse("qcow2: Image is corrupt; cannot be opened read/write",
                       "Repair it with 'qemu-img check -r all', or open it read-only.");
-    if (header.bitmaps)
-        return refuse("the image has persistent dirty bitmaps, which cannot be kept up to date yet",
-                      "Open it read-only, or remove them with 'qemu-img bitmap --remove'.");
     return {};
 }
 

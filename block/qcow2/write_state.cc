@@ -76,6 +76,9 @@ Result<void> WriteState::find_metadata() {
         metadata.add(MetadataKind::Snapshots, header.snapshots_offset, image.snapshot_table_bytes);
     if (auto blocks = refcounts.find_metadata(metadata); !blocks)
         return blocks;
+    if (header.bitmaps && !metadata.add(MetadataKind::BitmapDirectory, header.bitmaps->directory_offset,
+                                        header.bitmaps->directory_bytes))
+        return fail("bitmap_directory_offset: {:#x} overlaps other metadata", header.bitmaps->directory_offset);
     for (uint64_t i = 0; i < image.l1.size(); i++) {
         uint64_t table = image.l1.get(i) & kOffsetMask;
         if (table == 0)
