@@ -286,12 +286,6 @@ void what_cannot_be_written_is_refused_by_name() {
     std::string file = make_small(dir);
     patch(file, 72, 1 << 5);
     assert_text(open_error(fixture, file), "FILE: Unsupported qcow2 feature(s): Unknown incompatible feature: 20");
-    qemu({"qemu-img", "create", "-q", "-f", "qcow2", file, "1M"});
-    qemu({"qemu-img", "bitmap", "--add", file, "b0"});
-    assert_text(open_error(fixture, file),
-                "FILE: the image has persistent dirty bitmaps, which cannot be kept up to date yet");
-    OpenImage read_only(fixture, file, false);
-    g_assert_cmpint(read_only.backend->length(), ==, 1 << 20);
 }
 
 // A crash with lazy refcounts: what was flushed is there, and the counts are made anew when the image is opened.
