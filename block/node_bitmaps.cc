@@ -28,6 +28,60 @@ Result<void> check_can_store(const BlockDriverState& node, const std::string& na
             .prefixed(fmt::format("Can't make bitmap '{}' persistent in '{}'", name, node.node_name())));
 }
 
+Task<Result<void>> co_add_held(BlockDriverState& node, NewBitmap wanted) {
+    if (wanted.name.empty())
+        co_return fail("Bitmap name cannot be empty");
+    if (find_bitmap(node, wanted.name))
+        co_return fail("Bitmap already exists: {}", wanted.name);
+    const int64_t length = node.length();
+    if (length < 0)
+        co_return fail_errno(static_cast<int>(-length), "could not get length of device");
+    const uint32_t granularity = wanted.granularity.value_or(default_bitmap_granularity(node));
+    auto bitmap = DirtyBitmap::create(wanted.name, granularity, length);
+    if (!bitmap)
+        co_return std::unexpected(std::move(bitmap.error()));
+    if (wanted.persistent)
+        if (auto can = check_can_store(node, wanted.name, granularity); !can)
+            co_return can;
+    if (wanted.name.size() > kMaxName)
+        co_return fail("Bitmap name too long: {}", wanted.name);
+    (*bitmap)->set_persistent(wanted.persistent);
+    (*bitmap)->set_enabled(wanted.enabled);
+
+    auto drained = co_await node.graph().co_drain(node);
+    if (find_bitmap(node, wanted.name))  // made by someone else meanwhile
+        co_return fail("Bitmap already exists: {}", wanted.name);
+    (*bitmap)->resize(std::max<int64_t>(node.length(), 0));
+    node.add_dirty_bitmap(std::move(*bitmap));
+    co_return Result<void>();
+}
+
+Task<Result<void>> co_remove_held(BlockDriverState& node, std::string name) {
+    auto drained = co_await node.graph().co_drain(node);
+    auto bitmap = get_bitmap(node, name);
+    if (!bitmap)
+        co_return std::unexpected(std::move(bitmap.error()));
+    if (auto ok = (*bitmap)->check_use(DirtyBitmap::Use::Remove); !ok)
+        co_return ok;
+    if ((*bitmap)->is_persistent()) {
+        (*bitmap)->set_busy(true);  // while it is taken out of the image
+        auto removed = co_await node.driver().image_format()->co_remove_bitmap(name);
+        (*bitmap)->set_busy(false);
+        if (!removed)
+            co_return removed;
+    }
+    node.remove_dirty_bitmap(**bitmap);
+    co_return Result<void>();
+}
+
+// Holds the node until the end of what is done with it.
+Task<Result<void>> co_with(BlockDriverState& node, Task<Result<void>> work) {
+    node.graph().ref(node);
+    auto done = co_await std::move(work);
+    auto closed = co_await node.graph().co_unref(node);
+    co_return done ? closed : done;
+}
+
 }  // namespace
 
 uint32_t default_bitmap_granularity(const BlockDriverState& node) {
@@ -59,50 +113,12 @@ FoundBitmap find_bitmap_below(const BlockDriverState& node, std::string_view nam
     }
 }
 
-Task<Result<void>> co_add_bitmap(BlockDriverState& node, NewBitmap wanted) {
-    if (wanted.name.empty())
-        co_return fail("Bitmap name cannot be empty");
-    if (find_bitmap(node, wanted.name))
-        co_return fail("Bitmap already exists: {}", wanted.name);
-    const int64_t length = node.length();
-    if (length < 0)
-        co_return fail_errno(static_cast<int>(-length), "could not get length of device");
-    const uint32_t granularity = wanted.granularity.value_or(default_bitmap_granularity(node));
-    auto bitmap = DirtyBitmap::create(wanted.name, granularity, length);
-    if (!bitmap)
-        co_return std::unexpected(std::move(bitmap.error()));
-    if (wanted.persistent)
-        if (auto can = check_can_store(node, wanted.name, granularity); !can)
-            co_return can;
-    if (wanted.name.size() > kMaxName)
-        co_return fail("Bitmap name too long: {}", wanted.name);
-    (*bitmap)->set_persistent(wanted.persistent);
-    (*bitmap)->set_enabled(wanted.enabled);
-
-    auto drained = co_await node.graph().co_drain(node);
-    if (find_bitmap(node, wanted.name))  // made by someone else meanwhile
-        co_return fail("Bitmap already exists: {}", wanted.name);
-    (*bitmap)->resize(std::max<int64_t>(node.length(), 0));
-    node.add_dirty_bitmap(std::move(*bitmap));
-    co_return Result<void>();
+Task<Result<void>> co_add_bitmap(BlockDriverState& node, NewBitmap bitmap) {
+    return co_with(node, co_add_held(node, std::move(bitmap)));
 }
 
 Task<Result<void>> co_remove_bitmap(BlockDriverState& node, std::string name) {
-    auto drained = co_await node.graph().co_drain(node);
-    auto bitmap = get_bitmap(node, name);
-    if (!bitmap)
-        co_return std::unexpected(std::move(bitmap.error()));
-    if (auto ok = (*bitmap)->check_use(DirtyBitmap::Use::Remove); !ok)
-        co_return ok;
-    if ((*bitmap)->is_persistent()) {
-        (*bitmap)->set_busy(true);  // while it is taken out of the image
-        auto removed = co_await node.driver().image_format()->co_remove_bitmap(name);
-        (*bitmap)->set_busy(false);
-        if (!removed)
-            co_return removed;
-    }
-    node.remove_dirty_bitmap(**bitmap);
-    co_return Result<void>();
+    return co_with(node, co_remove_held(node, std::move(name)));
 }
 
 Result<void> clear_bitmap(BlockDriverState& node, std::string_view name) {
