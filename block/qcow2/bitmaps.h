@@ -4,7 +4,7 @@
 // stores them again they are inconsistent, which is all that is known of them then. Storing writes everything anew and
 // makes it the image's by one write of the header, so that a crash leaves the bitmaps that were there before, in use.
 //
-// In the main context, with no request in the node; the allocation lock is not held.
+// In the main context, with no request in the node; the allocation lock is not held, but for marking.
 #pragma once
 
 #include "block/block_node.h"

@@ -134,7 +134,8 @@ Task<Result<void>> co_mark_bitmaps_in_use(Image& image) {
         ret = co_await image.file.co_flush();
     if (ret < 0)
         co_return fail_errno(-ret, "could not mark the bitmaps as in use");
-    image.bitmaps = std::move(entries);
+    for (BitmapEntry& entry : image.bitmaps)
+        entry.flags |= kBitmapInUse;
     co_return {};
 }
 

@@ -80,6 +80,12 @@ Task<int> Qcow2Driver::co_begin_change() {
     if (state.header_is_ours.load(std::memory_order_acquire))
         co_return 0;
     auto guard = co_await state.allocation_lock.co_lock();
+    // Done when it was opened for writing, but not if that was by reopening it.
+    if (std::ranges::any_of(node().dirty_bitmaps(), [](const auto& bitmap) { return bitmap->is_persistent(); }))
+        if (auto marked = co_await co_mark_bitmaps_in_use(*image_); !marked) {
+            error_report(std::move(marked.error()).prefixed(image_->name));
+            co_return -EIO;
+        }
     // Features that this program does not know are not kept consistent.
     Header header = image_->header;
     header.autoclear &= kDataFileRaw | kBitmaps;
@@ -574,6 +580,8 @@ Task<Result<void>> Qcow2Driver::co_reopen_prepare(ReopenContext& context) {
         WriteState trial(*image_, image_->cache_owner(), {}, 0);
         if (auto applied = apply_options(*image_, trial, next->options, context.new_flags()); !applied)
             co_return applied;
+        if (!writable && co_await co_store_bitmaps() < 0)
+            co_return fail("{}: could not store the bitmaps", image_->name);
         // Nothing is in memory only when the caches change, or when it cannot be written any more.
         int ret = image_->is_corrupt() ? 0 : co_await image_->writing->co_settle();
         if (ret == 0 && image_->writing->lazy_refcounts && image_->writing->header_is_ours.exchange(false))
@@ -581,6 +589,8 @@ Task<Result<void>> Qcow2Driver::co_reopen_prepare(ReopenContext& context) {
         if (ret < 0)
             co_return fail_errno(-ret, "{}: could not write what has been changed", image_->name);
         next->becomes_read_only = !writable;
+        if (!writable)  // should it not be reopened after all, the next change is a first one
+            image_->writing->header_is_ours = false;
     }
     reopening_ = std::move(next);
     co_return {};
@@ -598,6 +608,9 @@ void Qcow2Driver::reopen_commit(ReopenContext&) {
         (void)apply_options(*image_, *image_->writing, options_, next.flags);  // which it could be
         image_->writing->refcounts.resize_cache(next.sizes.refcount_pieces * image_->geometry().cluster_size());
     }
+    for (const auto& bitmap : node().dirty_bitmaps())
+        if (bitmap->is_persistent())
+            bitmap->set_read_only(!image_->writing);
     clean_timer_.reset();
     if (options_.cache_clean_interval > 0)
         clean_timer_ =

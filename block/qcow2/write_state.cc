@@ -93,8 +93,6 @@ Result<void> WriteState::find_metadata() {
         if (!metadata.add(MetadataKind::L2, table, geometry.cluster_size()))
             return fail("L1 table entry {}: the L2 table at {:#x} overlaps other metadata", i, table);
     }
-    if (header.bitmaps)
-        metadata.add(MetadataKind::BitmapDirectory, header.bitmaps->directory_offset, header.bitmaps->directory_bytes);
     for (const Snapshot& snapshot : image.snapshots)
         metadata.add(MetadataKind::InactiveL1, snapshot.l1_offset, uint64_t{snapshot.l1_size} * 8);
     return {};

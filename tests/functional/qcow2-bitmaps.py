@@ -132,6 +132,36 @@ def test_a_read_only_image_stays_as_it_is(t):
     check(image.read_bytes() == before, 'nothing has been written')
 
 
+def test_reopening_stores_and_goes_on(t):
+    image = qcow2(t)
+    t.run('qemu-img', 'bitmap', '--add', str(image), 'a')
+    machine = t.machine()
+    qmp = machine.qmp
+    file = {'driver': 'file', 'node-name': 'f', 'filename': str(image)}
+
+    def reopen(read_only):
+        qmp.command('blockdev-reopen', options=[dict(file, **{'read-only': read_only}), {
+            'driver': 'qcow2', 'node-name': 'q', 'file': 'f', 'read-only': read_only}])
+
+    def flags():
+        data = json.loads(t.run('qemu-img', 'info', '-U', '--output=json', str(image)).stdout)['format-specific']
+        return data['data']['bitmaps'][0]['flags']
+
+    qmp.command('blockdev-add', **{'driver': 'qcow2', 'node_name': 'q', 'read_only': True, 'file': file})
+    equal(flags(), ['auto'], 'the flags of a read-only image')
+    reopen(False)
+    write(t, machine, 'q', (MIB, 1))
+    equal(flags(), ['in-use', 'auto'], 'the flags of an image that is written')
+    reopen(True)
+    equal(flags(), ['auto'], 'the flags when it is read-only again')
+    contains(qmp.refusal('block-dirty-bitmap-clear', node='q', name='a').desc, 'readonly')
+    reopen(False)
+    write(t, machine, 'q', (2 * MIB, 1))
+    machine.quit()
+    equal(stored(t, image), {'a': (64 * KIB, ['auto'])}, 'the bitmaps')
+    equal(dirty(t, image, 'a'), [(MIB, 64 * KIB), (2 * MIB, 64 * KIB)], 'what is dirty')
+
+
 def test_a_bitmap_of_the_backing_file_is_exported(t):
     base = qcow2(t, 'base.qcow2')
     t.run('qemu-img', 'bitmap', '--add', str(base), 'a')
