@@ -78,6 +78,62 @@ def test_a_life_of_images_is_the_same(t):
         t.run('qemu-img', 'compare', ours / name, theirs / name)
 
 
+AMENDING = words("""
+create -f qcow2 a.qcow2 64M
+create -f qcow2 -b a.qcow2 -F qcow2 b.qcow2
+amend -o compat=v2 b.qcow2
+info b.qcow2
+amend -o compat=v3,lazy_refcounts=on b.qcow2
+info b.qcow2
+amend -o compat=v3,refcount_bits=8 a.qcow2
+amend -o foo=on a.qcow2
+amend -o cluster_size=4k a.qcow2
+amend -o size=96M a.qcow2
+amend -o refcount_bits=5 a.qcow2
+amend -o backing_file=x,backing_fmt=raw b.qcow2
+amend -o backing_file=a.qcow2,backing_fmt=qcow2 b.qcow2
+info a.qcow2
+check a.qcow2
+""")
+
+
+def test_images_are_amended_alike(t):
+    pair = prepare(Pair(t))
+    for arguments in AMENDING:
+        compare_runs(pair, arguments, ignore=('disk size: ', 'Image end offset: '))
+
+
+BITMAPS = words("""
+create -f qcow2 a.qcow2 64M
+bitmap --add a.qcow2 b0
+bitmap --add --disable -g 128k a.qcow2 b1
+bitmap --add a.qcow2 b1
+bitmap --remove a.qcow2 b2
+bitmap --clear a.qcow2 b2
+bitmap --merge b0 a.qcow2 b1
+bitmap --merge b7 a.qcow2 b1
+bitmap --add -g 3k a.qcow2 b11
+bitmap --add --merge b1 --disable a.qcow2 b9
+create -q -f qcow2 c.qcow2 64M
+bitmap --add --merge b1 -b a.qcow2 c.qcow2 x1
+convert --bitmaps -O qcow2 a.qcow2 cb.qcow2
+measure -O qcow2 a.qcow2
+bitmap --remove a.qcow2 b9
+check a.qcow2
+check cb.qcow2
+convert --bitmaps -f raw -O raw a.raw cx.q
+convert --bitmaps -O raw a.qcow2 cx.raw
+""")
+
+
+def test_bitmaps_are_handled_alike(t):
+    pair = prepare(Pair(t))
+    for arguments in BITMAPS:
+        compare_runs(pair, arguments, ignore=('disk size: ', 'Image end offset: '))
+    for image in 'a.qcow2', 'c.qcow2', 'cb.qcow2':
+        compare_runs(pair, ['info', '--output=json', image], json_output=True, ignore=('actual-size',))
+
+
 def test_the_JSON_is_the_same(t):
     pair = prepare(Pair(t))
     for line in words("""

@@ -14,6 +14,8 @@
 
 #include <fmt/core.h>
 
+#include <cerrno>
+
 namespace ashlar::img {
 
 namespace {
@@ -215,6 +217,13 @@ private:
         co_return {};
     }
 
+    static bool stores_bitmaps(const BlockDriverState& node) {
+        const ImageFormat* format = node.driver().image_format();
+        auto storable = format ? format->can_store_bitmap("x", DirtyBitmap::kMinGranularity)
+                               : Result<void>(std::unexpected(Error{.code = ENOTSUP}));
+        return storable || storable.error().code != ENOTSUP;
+    }
+
     static Task<Result<void>> co_copy_bitmaps(BlockDriverState& source, BlockDriverState& target) {
         for (const std::shared_ptr<DirtyBitmap>& bitmap : source.dirty_bitmaps()) {
             if (!bitmap->is_persistent())
@@ -247,10 +256,7 @@ private:
         const int64_t total = ImageCopy::total_length(images);
         if (total < 0)
             co_return fail_errno(static_cast<int>(-total), "The images together are too large");
-        ImageFormat* source_format = images[0]->root()->driver().image_format();
-        auto storable = source_format ? source_format->can_store_bitmap("x", DirtyBitmap::kMinGranularity)
-                                      : Result<void>(std::unexpected(Error{.code = ENOTSUP}));
-        if (bitmaps_ && !storable && storable.error().code == ENOTSUP)
+        if (bitmaps_ && !stores_bitmaps(*images[0]->root()))
             co_return fail("Source lacks bitmap support");
         if (auto made = co_await co_make(graph, target, total); !made)
             co_return made;
@@ -265,6 +271,8 @@ private:
         BlockBackend& image = target.image();
         if (image.length() < total)
             co_return fail("output file is smaller than input file");
+        if (bitmaps_ && !stores_bitmaps(*image.root()))
+            co_return fail("Format driver '{}' does not support bitmaps", image.root()->type().name);
         if (copy_.compressed) {
             if (!has(image.root()->driver().supported_flags().write, RequestFlags::Compressed))
                 co_return fail("Compression not supported for this file format");
