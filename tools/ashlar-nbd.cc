@@ -4,6 +4,7 @@
 #include "nbd/server.h"
 #include "nbd/uri.h"
 #include "tools/ashlar_nbd_options.h"
+#include "tools/img/snapshot_argument.h"
 #include "tools/nbd_list.h"
 #include "tools/program.h"
 #include "util/co_event.h"
@@ -122,12 +123,15 @@ private:
         if (!opened)
             co_return std::unexpected(std::move(opened.error()));
         root_ = *opened;
+        if (!options_.load_snapshot.empty())
+            if (auto shown = co_await img::co_show_snapshot(*root_, options_.load_snapshot); !shown)
+                co_return shown;
         if (options_.offset == 0)
             co_return Result<void>();
 
         Json part = {{"driver", "raw"}, {"offset", options_.offset}, {"file", root_->node_name()}};
-        auto offset = co_await co_open_over(graph_, *std::exchange(root_, nullptr), std::move(part),
-                                            options_.image.node_flags());
+        auto offset =
+            co_await co_open_over(graph_, *std::exchange(root_, nullptr), std::move(part), options_.image.node_flags());
         if (!offset)
             co_return std::unexpected(std::move(offset.error()));
         root_ = *offset;

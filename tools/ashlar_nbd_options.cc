@@ -2,6 +2,7 @@
 
 #include "monitor/version.h"
 #include "tools/command_line.h"
+#include "tools/img/snapshot_argument.h"
 #include "util/size.h"
 
 #include <unistd.h>
@@ -153,7 +154,7 @@ private:
 
     void add_block() {
         line_.heading("Block device options");
-        o_.image.add_to(line_, "fr");
+        o_.image.add_to(line_, "frs");
         line_.add('n', "nocache", "", "disable host cache", [this](std::string_view) { return set_cache("none"); });
         line_.add(0, "cache", "MODE",
                   "set cache mode used to access the disk image, the\nvalid options are: 'none', 'writeback' "
@@ -163,6 +164,13 @@ private:
                   [this](std::string_view given) { return o_.image.set_aio(given, "Invalid aio mode '{}'"); });
         line_.add(0, "discard", "MODE", "set discard mode (ignore, unmap)",
                   [this](std::string_view given) { return o_.image.set_discard(given, "Invalid discard mode '{}'"); });
+        line_.add('l', "load-snapshot", "SNAPSHOT",
+                  "export an internal snapshot, read-only: its name or\nid, or snapshot.id=ID,snapshot.name=NAME",
+                  [this](std::string_view given) -> Result<void> {
+                      o_.load_snapshot = given;
+                      o_.image.flags.read_only = true;
+                      return img::check_snapshot_argument(o_.load_snapshot);
+                  });
         line_.add(0, "detect-zeroes", "MODE", "set detect-zeroes mode (off, on, unmap)",
                   [this](std::string_view given) {
                       return take_enum(o_.image.flags.detect_zeroes, given, "Invalid detect-zeroes mode '{}'");
@@ -171,10 +179,6 @@ private:
 
     void add_refused() {
         line_.heading("Of qemu-nbd, not supported");
-        line_.add('s', "snapshot", "", "temporary changes",
-                  refuse("-s: not supported: there is no format for the temporary file yet"));
-        line_.add('l', "load-snapshot", "NAME", "an internal snapshot",
-                  refuse("-l: not supported: no image format here has snapshots yet"));
         line_.add(0, "tls-creds", "ID", "encryption", refuse("--tls-creds: not supported: there is no TLS yet"));
         line_.add(0, "tls-authz", "ID", "authorization", refuse("--tls-authz: not supported: there is no TLS yet"));
         line_.add(0, "tls-hostname", "HOST", "name in the certificate",

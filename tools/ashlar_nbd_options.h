@@ -15,6 +15,7 @@ namespace ashlar {
 struct AshlarNbdOptions {
     std::string file;
     ImageArguments image;
+    std::string load_snapshot;  // which to show; empty: none
     uint64_t offset = 0;
 
     std::optional<std::string> socket_path;

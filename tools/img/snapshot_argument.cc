@@ -46,25 +46,34 @@ Result<void> check_snapshot_argument(const std::string& argument) {
 }
 
 Task<Result<void>> co_show_snapshot(BlockBackend& image, std::string argument) {
+    return co_show_snapshot(*image.root(), std::move(argument));
+}
+
+Task<Result<void>> co_show_snapshot(BlockDriverState& image, std::string argument) {
     constexpr std::string_view kFailed = "Failed to load snapshot";
-    ImageFormat* format = image.root()->driver().image_format();
+    ImageFormat* format = image.driver().image_format();
     if (!format)
         co_return fail(
             "{}: Block format '{}' used by device '' does not support temporarily loading internal snapshots", kFailed,
-            image.root()->type().name);
+            image.type().name);
     const std::vector<ImageSnapshot> all = format->snapshots();
+    auto find = [&](auto matches) {
+        auto it = std::ranges::find_if(all, matches);
+        return it == all.end() ? nullptr : &*it;
+    };
     const ImageSnapshot* found = nullptr;
     if (argument.starts_with(kPrefix)) {
         auto wanted = parse(argument);
         if (!wanted)
             co_return std::unexpected(std::move(wanted.error()));
-        auto it = std::ranges::find_if(all, [&](const ImageSnapshot& snapshot) {
-            return (wanted->id.empty() || snapshot.id == wanted->id) &&
-                   (wanted->name.empty() || snapshot.name == wanted->name);
+        found = find([&](const ImageSnapshot& s) {
+            return (wanted->id.empty() || s.id == wanted->id) && (wanted->name.empty() || s.name == wanted->name);
         });
-        found = it == all.end() ? nullptr : &*it;
     } else {
-        found = ImageFormat::find_snapshot(all, argument);
+        // Unlike for what changes an image, an id goes before a name.
+        found = find([&](const ImageSnapshot& s) { return s.id == argument; });
+        if (!found)
+            found = find([&](const ImageSnapshot& s) { return s.name == argument; });
     }
     if (!found)
         co_return fail("{}: Can't find snapshot", kFailed);

@@ -1,4 +1,4 @@
-// snapshot_param of qemu-img: which internal snapshot of the source is meant.
+// snapshot_param of qemu-img, and -l of qemu-nbd: which internal snapshot of an image is meant.
 #pragma once
 
 #include "block/block_backend.h"
@@ -13,6 +13,7 @@ namespace ashlar::img {
 Result<void> check_snapshot_argument(const std::string& argument);
 
 // Makes the image, which is read-only, show that snapshot.
+[[nodiscard]] Task<Result<void>> co_show_snapshot(BlockDriverState& image, std::string argument);
 [[nodiscard]] Task<Result<void>> co_show_snapshot(BlockBackend& image, std::string argument);
 
 }  // namespace ashlar::img
