@@ -321,6 +321,25 @@ def test_qcow2_images(t):
     pair.check_contents('disk', 'qcow2')
 
 
+def test_copy_on_read_and_temporary_overlays(t):
+    pair = Pair(t)
+    pair.raw(2 * MIB, 'base')
+    commands = ['write -P 5 100k 64k', 'read -q 1M 64k', 'read -P 5 100k 64k', 'alloc 1M', 'map', 'info', 'length']
+    for option in ('-C', '-s'):
+        pair.make('create', '-q', '-f', 'qcow2', '-b', 'base', '-F', 'raw', 'disk', '2M')
+        before = digest(pair.folders[1] / 'disk')
+        pair.run(commands, options=['-f', 'qcow2', option])
+        equal(digest(pair.folders[1] / 'disk') == before, option == '-s', 'that the image is as it was')
+        pair.check_contents('disk', 'qcow2')
+        pair.run(['map'], options=['-f', 'qcow2'])
+    for command in ('open -s -o driver=qcow2 disk', 'open -C -o driver=qcow2 disk'):
+        pair.run([command, *commands], options=[], image=None)
+    pair.raw()
+    pair.run(commands, options=[*RAW, '-s'])
+    pair.check_equal()
+    pair.run(['length'], options=[*RAW, '-r', '-C'], stderr=False)
+
+
 # --- line editing ---
 
 class Terminal:

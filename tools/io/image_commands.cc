@@ -30,7 +30,7 @@ Task<bool> co_length(IoShell& shell, IoArguments&) {
 }
 
 Task<bool> co_info(IoShell& shell, IoArguments&) {
-    const BlockDriverState& node = *shell.image().root();
+    const BlockDriverState& node = shell.image_node();
     BlockDriver& driver = node.driver();
     fmt::print("format name: {}\n", node.type().name);
     if (node.type().is_protocol)

@@ -27,7 +27,7 @@ Task<bool> co_alloc(IoShell& shell, IoArguments& arguments) {
             co_return false;
         count = *given;
     }
-    BlockDriverState& node = *shell.image().root();
+    BlockDriverState& node = shell.image_node();
     int64_t allocated = 0, offset = *start, remaining = count;
     while (remaining > 0) {
         BlockStatus status = co_await node.co_block_status(false, offset, remaining);
@@ -48,7 +48,7 @@ Task<bool> co_alloc(IoShell& shell, IoArguments& arguments) {
 }
 
 Task<bool> co_map(IoShell& shell, IoArguments&) {
-    BlockDriverState& node = *shell.image().root();
+    BlockDriverState& node = shell.image_node();
     const int64_t length = shell.image().length();
     if (length < 0) {
         fmt::print("Failed to query image length: {}\n", strerror(static_cast<int>(-length)));

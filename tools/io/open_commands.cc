@@ -105,7 +105,7 @@ Task<bool> co_reopen_command(IoShell& shell, IoArguments& arguments) {
     }
     if (!arguments.rest().empty())
         co_return arguments.wrong_usage();
-    co_return report_failure(co_await co_reopen(shell.image(), std::move(change)));
+    co_return report_failure(co_await co_reopen(shell.image(), shell.image_node(), std::move(change)));
 }
 
 constexpr IoCommand kCommands[] = {

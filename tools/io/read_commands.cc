@@ -78,8 +78,8 @@ bool finish_read(const ReadOptions& options, const IoBuffer& buffer, const IoSta
     return ok;
 }
 
-Task<int> co_read_vm_state(BlockBackend& image, int64_t offset, std::span<std::byte> data) {
-    ImageFormat* format = image.root()->driver().image_format();
+Task<int> co_read_vm_state(BlockDriverState& image, int64_t offset, std::span<std::byte> data) {
+    ImageFormat* format = image.driver().image_format();
     if (!format)
         co_return -ENOTSUP;
     co_return co_await format->co_read_vm_state(offset, data);
@@ -121,7 +121,7 @@ Task<bool> co_read(IoShell& shell, IoArguments& arguments) {
                             .machine_readable = options.machine_readable};
     int ret = 0;
     if (options.vm_state)
-        ret = co_await co_read_vm_state(shell.image(), *offset, buffer->data());
+        ret = co_await co_read_vm_state(shell.image_node(), *offset, buffer->data());
     else
         ret = co_await shell.image().co_preadv(*offset, *bytes, buffer->vector());
     statistics.end_ns = now_ns();

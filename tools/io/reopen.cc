@@ -34,8 +34,7 @@ Json cache_options(bool direct, bool no_flush) {
 
 }  // namespace
 
-Task<Result<void>> co_reopen(BlockBackend& image, IoReopen change) {
-    BlockDriverState& node = *image.root();
+Task<Result<void>> co_reopen(BlockBackend& backend, BlockDriverState& node, IoReopen change) {
     if (change.read_only && change.options.contains("read-only"))
         co_return fail("Cannot set both -r/-w and 'read-only'");
     if (change.cache && change.options.contains("cache"))
@@ -59,18 +58,18 @@ Task<Result<void>> co_reopen(BlockBackend& image, IoReopen change) {
     if (auto added = add_node(all, node, std::move(options), change.options); !added)
         co_return added;
 
-    const ChildPerm before = image.perms();
+    const ChildPerm before = backend.perms();
     if (change.read_only == true) {
         ChildPerm reading = before;
         reading.perm = reading.perm & ~(BlockPerm::Write | BlockPerm::Resize);
-        if (auto dropped = image.set_perms(reading); !dropped)
+        if (auto dropped = backend.set_perms(reading); !dropped)
             co_return dropped;
     }
-    auto done = co_await image.graph().co_blockdev_reopen(std::move(all), Typing::Lenient);
+    auto done = co_await backend.graph().co_blockdev_reopen(std::move(all), Typing::Lenient);
     if (done && change.cache)
-        image.set_write_cache(is_writeback(*change.cache));
-    if (!done && image.perms() != before)
-        if (auto restored = image.set_perms(before); !restored)
+        backend.set_write_cache(is_writeback(*change.cache));
+    if (!done && backend.perms() != before)
+        if (auto restored = backend.set_perms(before); !restored)
             co_return restored;
     co_return done;
 }

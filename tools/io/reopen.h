@@ -17,7 +17,7 @@ struct IoReopen {
     Json options = Json::object();  // of the node, with those of its children as objects
 };
 
-// All of it happens, or nothing.
-[[nodiscard]] Task<Result<void>> co_reopen(BlockBackend& image, IoReopen change);
+// `node` is the image, `backend` what holds it. All of it happens, or nothing.
+[[nodiscard]] Task<Result<void>> co_reopen(BlockBackend& backend, BlockDriverState& node, IoReopen change);
 
 }  // namespace ashlar

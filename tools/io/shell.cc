@@ -13,7 +13,7 @@ Task<Result<void>> IoShell::co_open(std::string filename, ImageArguments argumen
     if (image_)
         co_return fail("file open already, try 'help close'");
     std::string what = filename.empty() || arguments.image_opts ? "can't open" : "can't open device " + filename;
-    const bool writeback = is_writeback(arguments.cache);
+    const bool writeback = is_writeback(arguments.cache), copy_on_read = arguments.copy_on_read;
     auto node = co_await co_open_node(graph_, std::move(filename), std::move(arguments), std::move(options));
     if (!node)
         co_return std::unexpected(std::move(node.error()).prefixed(what));
@@ -28,6 +28,7 @@ Task<Result<void>> IoShell::co_open(std::string filename, ImageArguments argumen
     if (!attached)
         co_return std::unexpected(std::move(attached.error()).prefixed(what));
     image_ = std::move(image);
+    copy_on_read_ = copy_on_read;
     if (!released)
         co_return released;
     if (Blkdebug* rules = blkdebug())
@@ -46,6 +47,11 @@ Task<Result<void>> IoShell::co_close() {
     co_await co_wait_until_idle();
     image_.reset();
     co_return closed;
+}
+
+BlockDriverState& IoShell::image_node() const {
+    BlockDriverState& root = *image_->root();
+    return copy_on_read_ ? root.primary_child()->node() : root;
 }
 
 Blkdebug* IoShell::blkdebug() const {

@@ -30,6 +30,7 @@ public:
     // `filename` may be empty when `options`, given in addition, say it all. Fails when one is open.
     [[nodiscard]] Task<Result<void>> co_open(std::string filename, ImageArguments arguments, Json options);
     [[nodiscard]] Task<Result<void>> co_close();  // waits for what is in flight
+    BlockDriverState& image_node() const;         // the image itself, below the filter of -C
     Blkdebug* blkdebug() const;                   // of the image, or null
 
     // --- commands ---
@@ -53,6 +54,7 @@ private:
 
     BlockGraph graph_;
     std::unique_ptr<BlockBackend> image_;
+    bool copy_on_read_ = false;  // its root is the filter of -C
     unsigned in_flight_ = 0;
     CoEvent idle_;
     CoEvent suspended_;  // pulsed when blkdebug has suspended a request

@@ -89,8 +89,8 @@ bool check_combination(const WriteOptions& options) {
     return true;
 }
 
-Task<int> co_write_vm_state(BlockBackend& image, int64_t offset, std::span<const std::byte> data) {
-    ImageFormat* format = image.root()->driver().image_format();
+Task<int> co_write_vm_state(BlockDriverState& image, int64_t offset, std::span<const std::byte> data) {
+    ImageFormat* format = image.driver().image_format();
     if (!format)
         co_return -ENOTSUP;
     co_return co_await format->co_write_vm_state(offset, data);
@@ -134,7 +134,7 @@ Task<bool> co_write(IoShell& shell, IoArguments& arguments) {
                             .machine_readable = options.machine_readable};
     int ret = 0;
     if (options.vm_state)
-        ret = co_await co_write_vm_state(shell.image(), *offset, buffer->data());
+        ret = co_await co_write_vm_state(shell.image_node(), *offset, buffer->data());
     else if (options.zeroes)
         ret = co_await shell.image().co_pwrite_zeroes(*offset, *bytes, options.flags & ~RequestFlags::Compressed);
     else
