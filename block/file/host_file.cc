@@ -62,6 +62,9 @@ HostFile::HostFile(Description description, std::string filename) : filename_(st
 
 void HostFile::replace(Description description) {
     now_ = std::move(description);
+    // Between its description and now the others that are reopened may have written to it.
+    if (const int64_t length = file_length(fd()); length >= 0)
+        now_.length = length;
     length_.set(now_.length);
     forget_data();
     may_have_holes_ = !now_.dense;
