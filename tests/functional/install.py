@@ -21,7 +21,7 @@ def find(root, name):
 
 def test_programs_library_and_headers_are_installed(t):
     root = install(t)
-    for name in ['ashlar', 'ashlar-nbd', 'libashlar.so', 'ashlar.pc']:
+    for name in ['ashlar', 'ashlar-img', 'ashlar-io', 'ashlar-nbd', 'libashlar.so', 'ashlar.pc']:
         find(root, name)
     equal(find(root, 'block_backend.h').parent.name, 'block')
     contains(t.run(find(root, 'ashlar'), '--version').stdout, 'version')
