@@ -367,19 +367,20 @@ JsonBox Qcow2Driver::specific_info() const {
     Json data;
     data["compat"] = header.version == 2 ? "0.10" : "1.1";
     data["compression-type"] = enum_name(header.compression);
-    if (header.version >= 3)
+    if (header.version >= 3) {
         data["lazy-refcounts"] = (header.compatible & kLazyRefcounts) != 0;
+        if (!image_->bitmaps.empty())
+            data["bitmaps"] = bitmaps_info(image_->bitmaps);
+    }
     data["refcount-bits"] = header.geometry().refcount_bits();
     if (header.version >= 3) {
-        data["corrupt"] = header.has(kCorrupt) || image_->is_corrupt();
-        data["extended-l2"] = header.has(kExtendedL2);
         if (header.has(kDataFile)) {
             if (header.data_file)
                 data["data-file"] = *header.data_file;
             data["data-file-raw"] = header.data_file_raw();
         }
-        if (!image_->bitmaps.empty())
-            data["bitmaps"] = bitmaps_info(image_->bitmaps);
+        data["corrupt"] = header.has(kCorrupt) || image_->is_corrupt();
+        data["extended-l2"] = header.has(kExtendedL2);
     }
     return JsonBox(Json{{"type", "qcow2"}, {"data", std::move(data)}});
 }

@@ -20,6 +20,7 @@ create -f qcow2 -o compat=0.10 v2.qcow2 10M
 create -f qcow2 -o data_file=ext.raw,data_file_raw=on,extended_l2=on,compression_type=zstd e.qcow2 10M
 info a.qcow2
 info b.qcow2 --backing-chain
+info e.qcow2
 info v2.qcow2
 info x.q
 convert -f raw -O qcow2 a.raw cv.qcow2
@@ -114,6 +115,7 @@ bitmap --merge b0 a.qcow2 b1
 bitmap --merge b7 a.qcow2 b1
 bitmap --add -g 3k a.qcow2 b11
 bitmap --add --merge b1 --disable a.qcow2 b9
+info a.qcow2
 create -q -f qcow2 c.qcow2 64M
 bitmap --add --merge b1 -b a.qcow2 c.qcow2 x1
 convert --bitmaps -O qcow2 a.qcow2 cb.qcow2
