@@ -2,6 +2,7 @@
 
 #include "block/qcow2/write_state.h"
 
+#include <algorithm>
 #include <cerrno>
 
 namespace ashlar::qcow2 {
@@ -18,6 +19,25 @@ void keep_all_that_is_counted(Check& check) {
         }
 }
 
+// Where the new structures begin. The file grows by them: what refers to clusters behind its end must not refer to
+// these, and is counted if it refers to what comes before them.
+Result<uint64_t> find_place(Check& check, uint64_t first) {
+    const Geometry& geometry = check.image.geometry();
+    std::ranges::sort(check.dangling, {}, &Check::Dangling::first);
+    for (auto next = check.dangling.begin();;) {
+        first = std::max(first, check.references.end());
+        auto end = end_of_rebuilt(check.references, geometry, first);
+        if (!end || next == check.dangling.end() || next->first >= *end)
+            return end ? Result<uint64_t>(first) : end;
+        for (; next != check.dangling.end() && next->first < *end; ++next) {
+            for (uint64_t at = next->first; at < next->end; at++)
+                check.references.set(at, std::min(check.references.get(at) + next->times, geometry.max_refcount()));
+            check.result.corruptions--;
+            check.result.corruptions_fixed++;
+        }
+    }
+}
+
 // The counts are all wrong, or there is no place for the right ones: new blocks for all of them.
 Task<Result<void>> co_rebuild(Check& check, int64_t wrong_counts) {
     Image& image = check.image;
@@ -25,9 +45,12 @@ Task<Result<void>> co_rebuild(Check& check, int64_t wrong_counts) {
     check.report("Rebuilding refcount structure");
     if (check.incomplete)
         keep_all_that_is_counted(check);
-    const uint64_t first = check.references.end();  // the old structures stay as they are
+    const uint64_t end = check.references.end();  // the old structures stay as they are
     forget_refcount_structures(check);
-    if (auto rebuilt = co_await co_rebuild_refcounts(image, check.references, first, image.header); !rebuilt)
+    auto first = find_place(check, end);
+    if (!first)
+        co_return std::unexpected(std::move(first.error()));
+    if (auto rebuilt = co_await co_rebuild_refcounts(image, check.references, *first, image.header); !rebuilt)
         co_return rebuilt;
     ImageCheck& result = check.result;
     check.counted_wrongly = {};

@@ -38,11 +38,16 @@ struct Check {
     ClusterCounts references;
     std::vector<uint64_t> reftable;        // as it is in the file; 0 where a block is of no use
     std::vector<uint64_t> counted_blocks;  // offsets of all those that were counted as references
-    int64_t structure_corruptions = 0;     // what a rebuild puts right of the others
-    std::vector<uint64_t> active_tables;   // offsets of L2 tables, each once
-    bool must_rebuild = false;             // the refcount structures cannot be repaired where they are
-    bool incomplete = false;               // something that refers to clusters could not be followed
-    ClusterCounts counted_wrongly;         // what the file says, plus one, where that is not the number of references
+    struct Dangling {
+        uint64_t first, end;  // clusters
+        uint64_t times;
+    };
+    std::vector<Dangling> dangling;     // references to what is behind the end of the file, for a rebuild
+    int64_t structure_corruptions = 0;  // what a rebuild puts right of the others
+    std::vector<uint64_t> tables;       // offsets of L2 tables, each once
+    bool must_rebuild = false;          // the refcount structures cannot be repaired where they are
+    bool incomplete = false;            // something that refers to clusters could not be followed
+    ClusterCounts counted_wrongly;      // what the file says, plus one, where that is not the number of references
 
     template <class... Args>
     void say(fmt::format_string<Args...> format, Args&&... args) {
@@ -69,7 +74,7 @@ struct Check {
     // What the file says, or is going to when the repair is done.
     uint64_t refcount(uint64_t cluster) const {
         uint64_t wrong = counted_wrongly.get(cluster);
-        return wrong != 0 ? wrong - 1 : cluster < clusters ? references.get(cluster) : 0;
+        return wrong != 0 ? wrong - 1 : references.get(cluster);
     }
 
     // Reads what may be partly behind the end of the file, which is zeroes there. -EIO: all of it is.
@@ -97,7 +102,9 @@ struct L1Place {
 [[nodiscard]] Task<int> co_check_copied(Check& check);
 // check.cc: takes the refcount table and its blocks out of what has been counted.
 void forget_refcount_structures(Check& check);
-// refcount_rebuild.cc: writes a new refcount table with new blocks, whose counts have 2^order bits, from cluster
+// refcount_rebuild.cc: behind which cluster the new structures would end that begin with cluster `first`.
+Result<uint64_t> end_of_rebuilt(const ClusterCounts& references, const Geometry& geometry, uint64_t first);
+// Writes a new refcount table with new blocks, whose counts have 2^order bits, from cluster
 // `first` on, behind which nothing is used, and makes it the image's. `references` is without the old ones. `header` is
 // written with it.
 [[nodiscard]] Task<Result<void>> co_rebuild_refcounts(Image& image, const ClusterCounts& references, uint64_t first,

@@ -120,8 +120,7 @@ struct L2Scan {
 };
 
 // Where the entries of an L1 table lead to; `times` as often as that is counted.
-void count_l1_entries(Check& check, const std::vector<uint64_t>& l1, bool active, uint64_t times, TableUses& uses,
-                      std::vector<uint64_t>& order) {
+void count_l1_entries(Check& check, const std::vector<uint64_t>& l1, bool active, uint64_t times, TableUses& uses) {
     const Geometry& geometry = check.image.geometry();
     for (uint64_t entry : l1) {
         if (entry == 0)
@@ -142,9 +141,7 @@ void count_l1_entries(Check& check, const std::vector<uint64_t>& l1, bool active
         auto [use, is_new] = uses.try_emplace(offset);
         (active ? use->second.active : use->second.snapshots) += times;
         if (is_new)
-            order.push_back(offset);
-        if (is_new && active)
-            check.active_tables.push_back(offset);
+            check.tables.push_back(offset);
     }
 }
 
@@ -152,11 +149,11 @@ Task<int> co_count_tables(Check& check) {
     const Header& header = check.image.header;
     std::vector<L1Place> snapshots;
     TableUses uses;
-    std::vector<uint64_t> order, l1;
+    std::vector<uint64_t> l1;
 
     check.count(header.l1_offset, uint64_t{header.l1_size} * 8);
     if (co_await check.co_read_table(header.l1_offset, header.l1_size, "the L1 table", l1))
-        count_l1_entries(check, l1, true, 1, uses, order);
+        count_l1_entries(check, l1, true, 1, uses);
 
     if (int ret = co_await co_count_snapshots(check, snapshots); ret < 0)
         co_return ret;
@@ -174,13 +171,13 @@ Task<int> co_count_tables(Check& check) {
             break;
         }
         if (co_await check.co_read_table(offset, entries, "a snapshot's L1 table", l1))
-            count_l1_entries(check, l1, false, times, uses, order);
+            count_l1_entries(check, l1, false, times, uses);
     }
 
     Buffer table = Buffer::try_alloc(check.image.geometry().cluster_size());
     if (!table)
         co_return -ENOMEM;
-    for (uint64_t offset : order) {
+    for (uint64_t offset : check.tables) {
         L2Scan scan{check, offset, uses[offset]};
         if (int ret = co_await scan.co_run(table); ret < 0)
             co_return ret;
@@ -240,7 +237,7 @@ Task<int> co_count_refcount_structures(Check& check) {
     co_return co_await check.co_write(table, raw);
 }
 
-// Tables that are changed in place must not be in the same one. (That counts are right is no help.)
+// No L2 table may be where other tables are that are changed in place. (That counts are right is no help.)
 void check_overlaps(Check& check) {
     const Header& header = check.image.header;
     const Geometry& geometry = check.image.geometry();
@@ -254,7 +251,7 @@ void check_overlaps(Check& check) {
         for (uint64_t offset : check.counted_blocks)
             map.add(MetadataKind::Refblock, offset, geometry.cluster_size());  // that it does has been reported
     }
-    for (uint64_t offset : check.active_tables)
+    for (uint64_t offset : check.tables)
         if (MetadataKind what; map.overlaps(offset, geometry.cluster_size(), what))
             check.corruption(" l2_offset={:x}: Table overlaps with {}", offset, metadata_name(what));
 }
@@ -278,6 +275,8 @@ void Check::count(uint64_t offset, uint64_t bytes, uint64_t times) {
             "size 0x{:x}",
             offset, bytes);
         result.corruptions++;
+        if (end != 0)
+            dangling.push_back({first, end, times});
         return;
     }
     for (uint64_t at = first; at < end; at++) {
@@ -332,7 +331,9 @@ Task<int> co_count_references(Check& check) {
     if (int ret = co_await co_count_bitmaps(check); ret < 0)
         co_return ret;
     int64_t before = check.result.corruptions;
+    size_t dangling = check.dangling.size();
     int ret = co_await co_count_refcount_structures(check);
+    check.dangling.resize(dangling);  // the others are to be made anew
     check.structure_corruptions = check.result.corruptions - before;
     if (ret == 0)
         check_overlaps(check);

@@ -53,6 +53,13 @@ Result<Layout> lay_out(const ClusterCounts& references, const Geometry& geometry
 
 }  // namespace
 
+Result<uint64_t> end_of_rebuilt(const ClusterCounts& references, const Geometry& geometry, uint64_t first) {
+    auto layout = lay_out(references, geometry, first);
+    if (!layout)
+        return std::unexpected(std::move(layout.error()));
+    return layout->end();
+}
+
 Task<Result<void>> co_rebuild_refcounts(Image& image, const ClusterCounts& references, uint64_t first, Header header) {
     const Geometry geometry = header.geometry();
     auto layout = lay_out(references, geometry, first);
