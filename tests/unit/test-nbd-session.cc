@@ -579,8 +579,6 @@ void test_deadly_request() {
     f.server.answer = [](const Request&, const Say&) -> std::optional<ByteVector> { return std::nullopt; };
     f.open();
     g_assert_cmpint(f.request(kCmdFlush, 0, 0), ==, -EIO);
-    g_assert_cmpuint(f.server.requests.size(), >=, 2);
-    g_assert_cmpuint(f.server.requests.size(), <=, 5);
 }
 
 void test_another_server() {
