@@ -129,7 +129,10 @@ class History:
             choices += ['lazy_refcounts=on', 'lazy_refcounts=off']
             if self.kind.cluster < MIB:         # QEMU takes minutes
                 choices += ['refcount_bits=32', 'refcount_bits=8']
-        self.img('amend', '-f', 'qcow2', '-o', self.random.choice([*choices, f'size={self.size}']), self.top)
+        if not (self.kind.v2 and self.snapshots):
+            choices.append(f'size={self.size}')
+        if choices:
+            self.img('amend', '-f', 'qcow2', '-o', self.random.choice(choices), self.top)
 
     def commit(self):
         self.img('commit', '-q', '-f', 'qcow2', self.top)
