@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "block/io_vector.h"
+#include "block/node_bitmaps.h"
 #include "tests/unit/qcow2_fixture.h"
 #include "util/byte_order.h"
 #include "util/task_scope.h"
@@ -76,12 +77,16 @@ const DriverType kRecorder = {.name = "recorder",
                               .co_open = co_open_recorder,
                               .is_protocol = true};
 
+constexpr const char* kBitmap = "b";
+constexpr uint32_t kGranularity = 512;
+
 struct Kind {
     const char* name;
     unsigned cluster_bits;
     unsigned refcount_bits;
     bool extended_l2;
     const char* more;
+    bool bitmap = false;  // there is a persistent one
 };
 
 struct Taken {
@@ -123,16 +128,30 @@ struct Work {
         file.bytes = initial;
         storage = &file;
         contents.resize(options.size);
+        if (kind.bitmap) {
+            fixture.check(
+                fixture.run(co_add_bitmap(open(), {.name = kBitmap, .granularity = kGranularity, .persistent = true})));
+            fixture.del("q");
+            initial = file.bytes;
+            file.log.clear();
+        }
         note_flush();
-        auto& node = fixture.add(fmt::format(
-            "{{'driver': 'qcow2', 'node-name': 'q', 'discard': 'unmap', 'file': {{'driver': 'recorder'}}{}}}",
-            kind.more));
-        disk = fixture.attach(node);
+        disk = fixture.attach(open());
     }
     ~Work() {
+        if (disk)
+            close();
+        storage = nullptr;
+    }
+
+    BlockDriverState& open() {
+        return fixture.add(fmt::format(
+            "{{'driver': 'qcow2', 'node-name': 'q', 'discard': 'unmap', 'file': {{'driver': 'recorder'}}{}}}",
+            kind.more));
+    }
+    void close() {
         fixture.detach(disk);
         fixture.del("q");
-        storage = nullptr;
     }
 
     void note_flush() { flushes.push_back({file.log.size(), contents, std::vector<bool>(contents.size()), snapshots}); }
@@ -217,7 +236,7 @@ struct Work {
                 std::fill_n(contents.begin() + at, bytes, std::byte{0});
                 return;
             case 6:
-                return kind.refcount_bits > 1 ? change_snapshots() : write_compressed();
+                return kind.refcount_bits > 1 && !kind.bitmap ? change_snapshots() : write_compressed();
             case 7:
                 return write_compressed();
             default:
@@ -232,7 +251,17 @@ void replay(Bytes& image, const Record& record) {
     std::ranges::copy(record.data, image.begin() + record.offset);
 }
 
-void check_crashed(const Bytes& image, const Flushed& flushed, const std::string& name) {
+// The bitmap is the one of a disk that was all zeroes: whatever is not is dirty, or the bitmap knows that it is not
+// true.
+bool check_bitmap(const BlockDriverState& node, const Bytes& contents) {
+    auto bitmap = find_bitmap(node, kBitmap);
+    g_assert_nonnull(bitmap.get());
+    for (size_t i = 0; i < contents.size() && !bitmap->is_inconsistent(); i++)
+        g_assert_true(contents[i] == std::byte{0} || bitmap->is_dirty(static_cast<int64_t>(i)));
+    return !bitmap->is_inconsistent();
+}
+
+void check_crashed(const Bytes& image, const Flushed& flushed, const std::string& name, bool has_bitmap) {
     write_file(name, image);
     bool dirty = (load_be<uint64_t>(image.data() + 72) & kDirty) != 0;
     if (dirty) {
@@ -249,6 +278,8 @@ void check_crashed(const Bytes& image, const Flushed& flushed, const std::string
         if (!flushed.touched[i] && contents[i] != flushed.contents[i])
             g_error("byte %zu was flushed as %02x, and is %02x", i, std::to_integer<unsigned>(flushed.contents[i]),
                     std::to_integer<unsigned>(contents[i]));
+    if (has_bitmap)
+        check_bitmap(*opened.backend->root(), contents);
 }
 
 void check_crashed_snapshots(const Flushed& flushed, const std::string& name) {
@@ -266,10 +297,13 @@ void crashes_lose_nothing_that_was_flushed(gconstpointer data) {
     Bytes initial;
     std::vector<Record> log;
     std::vector<Flushed> flushes;
+    const bool has_bitmap = static_cast<const Kind*>(data)->bitmap;
     {
         Work work(*static_cast<const Kind*>(data));
         for (int i = 0; i < 60; i++)
             work.step();
+        if (work.kind.bitmap)
+            work.close();
         initial = work.initial;
         log = work.file.log;
         flushes = work.flushes;
@@ -292,12 +326,18 @@ void crashes_lose_nothing_that_was_flushed(gconstpointer data) {
                 continue;
             for (const Record* record : some)
                 replay(crashed, *record);
-            check_crashed(crashed, flushes[flush_index], dir.file("crashed.qcow2"));
+            check_crashed(crashed, flushes[flush_index], dir.file("crashed.qcow2"), has_bitmap);
             check_crashed_snapshots(flushes[flush_index], dir.file("crashed.qcow2"));
         }
         for (; begin < end; begin++)
             replay(image, log[begin]);
         begin = end + 1;
+    }
+    if (has_bitmap) {  // it was closed, and is to be of use
+        write_file(dir.file("closed.qcow2"), image);
+        BlockFixture fixture;
+        OpenImage opened(fixture, dir.file("closed.qcow2"), false);
+        g_assert_true(check_bitmap(*opened.backend->root(), opened.read_all()));
     }
 }
 
@@ -309,6 +349,8 @@ const Kind kKinds[] = {
     {"cluster-4k-lazy-refcounts", 12, 16, false, ", 'lazy-refcounts': true"},
     {"cluster-4k-refcount-1", 12, 1, false, kTinyCaches},
     {"subclusters-16k", 14, 16, true, ""},
+    {"bitmap-cluster-512", 9, 16, false, "", true},
+    {"bitmap-cluster-4k", 12, 16, false, "", true},
 };
 
 }  // namespace
