@@ -166,9 +166,7 @@ void ClientSession::answered(Pending& request) {
             line->connection->disconnect();
         break;
     }
-    if (options_.reconnect_delay_ns > 0 &&
-        !std::ranges::any_of(lines_, [](const auto& line) { return line->connection && !line->retiring; }))
-        hold();
+    hold_if_none_is_left();
     retry(request, -ESHUTDOWN);
 }
 
@@ -271,8 +269,9 @@ void ClientSession::use(Line& line, const Entered& entered) {
         dispatch(*request);
 }
 
-void ClientSession::hold() {
-    if (holding_)
+void ClientSession::hold_if_none_is_left() {
+    if (holding_ || options_.reconnect_delay_ns == 0 ||
+        std::ranges::any_of(lines_, [](const auto& line) { return line->connection && !line->retiring; }))
         return;
     holding_ = true;
     hold_timer_->arm(now_ns() + options_.reconnect_delay_ns);
@@ -296,8 +295,8 @@ void ClientSession::lost(Line& line, const Error& why) {
         return;
     const bool again = why.code != 0;
     error_report("{}: {}", options_.name, why.message);
-    if (again && connected_ == 0 && options_.reconnect_delay_ns > 0)
-        hold();
+    if (again)
+        hold_if_none_is_left();
     for (ClientRequest* request : requests) {
         auto& pending = static_cast<Pending&>(*request);
         if (again)
@@ -307,7 +306,6 @@ void ClientSession::lost(Line& line, const Error& why) {
     }
 }
 
-// Until there is a connection again; false if there will not be one.
 // Until there is a connection; false if there will not be one.
 Task<bool> ClientSession::co_reconnect(Line& line) {
     while (!closing_) {

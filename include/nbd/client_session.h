@@ -86,7 +86,7 @@ private:
     Result<> check_same(const Entered& entered) const;
     void use(Line& line, const Entered& entered);
     void lost(Line& line, const Error& why);
-    void hold();
+    void hold_if_none_is_left();
     void give_up_waiting();
 
     const SessionOptions options_;

@@ -4,7 +4,7 @@ import json
 import signal
 import threading
 
-from ashlar_test import skip, KIB, MIB, Server, check, contains, digest, equal, free_port, main, program, wait_until
+from ashlar_test import KIB, MIB, Server, check, contains, digest, equal, free_port, main, program, wait_until
 from raw_nbd import CMD_READ, EIO, Closed, RawNbd
 
 SIZE = 16 * MIB
@@ -212,7 +212,6 @@ def test_a_server_that_is_stopped_and_started_again_goes_unnoticed(t):
 
 
 def test_with_several_connections_too(t):
-    skip('known race: a write may fail with EIO while one of several connections is being lost')
     restart_under_load(t, signal.SIGTERM, file__connections=4)
 
 
