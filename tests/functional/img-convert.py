@@ -60,7 +60,8 @@ def test_a_full_disk_is_told_and_leaves_no_target(t):
 
 
 def test_a_source_that_cannot_be_read_is_told_and_leaves_no_target(t):
-    source = t.image('source.raw', 4 * MIB)
+    source = t.path('source.raw')
+    source.write_bytes(t.random.randbytes(4 * MIB))     # without holes, which are not read
     target = t.path('target.raw')
     options = ('driver=raw,file.driver=blkdebug,file.image.driver=file,'
                f'file.image.filename={source},file.inject-error.0.event=read_aio,file.inject-error.0.errno=5,'
