@@ -29,7 +29,7 @@ from pathlib import Path
 from qmp import PATIENCE, Qmp
 
 KIB, MIB = 1 << 10, 1 << 20
-BUILD = Path(os.environ.get('ASHLAR_BUILD', Path(__file__).resolve().parent.parent.parent / 'build'))
+BUILD = Path(os.environ.get('ASHLAR_BUILD', Path(__file__).resolve().parent.parent.parent / 'build')).resolve()
 # The distribution's python3, which has libnbd's module, and its daemons.
 PATH = f'/usr/bin:/bin:/usr/sbin:/sbin:{os.environ["PATH"]}'
 

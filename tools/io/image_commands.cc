@@ -2,13 +2,11 @@
 #include "block/image_create.h"
 #include "block/image_format.h"
 #include "tools/human_info.h"
-#include "tools/io/buffer.h"
 #include "tools/io/command.h"
-#include "tools/io/output.h"
+#include "tools/io/report.h"
 #include "tools/io/shell.h"
 #include "util/json.h"
 #include "util/report.h"
-#include "util/timer.h"
 
 #include <fmt/core.h>
 
@@ -67,45 +65,17 @@ Task<bool> co_truncate(IoShell& shell, IoArguments& arguments) {
 }
 
 Task<bool> co_discard(IoShell& shell, IoArguments& arguments) {
-    bool machine_readable = false, quiet = false;
-    while (char option = arguments.next_option("Cq")) {
-        switch (option) {
-            case 'C':
-                machine_readable = true;
-                break;
-            case 'q':
-                quiet = true;
-                break;
-            default:
-                co_return arguments.wrong_usage();
-        }
-    }
+    IoReport report;
+    while (char option = arguments.next_option("Cq"))
+        if (!report.take(option))
+            co_return arguments.wrong_usage();
     if (arguments.rest().size() != 2)
         co_return arguments.wrong_usage();
-    auto offset = take_size(arguments.rest()[0]);
-    if (!offset)
+    auto range = IoRange::take(arguments.rest());
+    if (!range || !is_within_one_request(range->bytes, arguments.rest()[1]))
         co_return false;
-    auto bytes = take_size(arguments.rest()[1]);
-    if (!bytes)
-        co_return false;
-    if (*bytes > kMaxIoBytes) {
-        fmt::print("length cannot exceed {}, given {}\n", kMaxIoBytes, arguments.rest()[1]);
-        co_return false;
-    }
-    IoStatistics statistics{.verb = "discard",
-                            .offset = *offset,
-                            .bytes = *bytes,
-                            .start_ns = now_ns(),
-                            .machine_readable = machine_readable};
-    int ret = co_await shell.image().co_pdiscard(*offset, *bytes);
-    statistics.end_ns = now_ns();
-    if (ret < 0) {
-        fmt::print("discard failed: {}\n", strerror(-ret));
-        co_return false;
-    }
-    if (!quiet)
-        fmt::print("{}", format_statistics(statistics));
-    co_return true;
+    report.is_of("discard", *range);
+    co_return co_await report.co_finish("discard", shell.image().co_pdiscard(range->offset, range->bytes));
 }
 
 Task<bool> co_flush(IoShell& shell, IoArguments&) {

@@ -7,48 +7,39 @@
 #include <fmt/core.h>
 
 #include <cerrno>
-#include <cstring>
 
 namespace ashlar {
 
 namespace {
 
 struct ReadOptions {
-    std::optional<int> pattern = {};
-    std::optional<int64_t> pattern_offset = {}, pattern_length = {};
-    bool vm_state = false, machine_readable = false, quiet = false, verbose = false, invalid = false;
+    IoReport report = {};
+    bool vm_state = false, invalid = false;
 
     // Fails having said why.
     bool parse(IoArguments& arguments, const char* letters) {
         while (char option = arguments.next_option(letters)) {
+            if (report.take(option))
+                continue;
             switch (option) {
                 case 'b':
                     vm_state = true;
-                    break;
-                case 'C':
-                    machine_readable = true;
                     break;
                 case 'i':
                     invalid = true;
                     break;
                 case 'p':
                     break;
-                case 'q':
-                    quiet = true;
-                    break;
-                case 'v':
-                    verbose = true;
-                    break;
                 case 'l':
-                    if (!(pattern_length = take_size(arguments.option_argument())))
+                    if (!(report.pattern_length = take_size(arguments.option_argument())))
                         return false;
                     break;
                 case 's':
-                    if (!(pattern_offset = take_size(arguments.option_argument())))
+                    if (!(report.pattern_offset = take_size(arguments.option_argument())))
                         return false;
                     break;
                 case 'P':
-                    if (!(pattern = take_pattern(arguments.option_argument())))
+                    if (!(report.pattern = take_pattern(arguments.option_argument())))
                         return false;
                     break;
                 default:
@@ -59,23 +50,13 @@ struct ReadOptions {
     }
 };
 
-// Verifies, dumps and reports.
-bool finish_read(const ReadOptions& options, const IoBuffer& buffer, const IoStatistics& statistics) {
-    bool ok = true;
-    if (options.pattern) {
-        const int64_t at = options.pattern_offset.value_or(0);
-        const int64_t length = options.pattern_length.value_or(statistics.bytes - at);
-        if (!buffer.is_all(*options.pattern, at, length)) {
-            fmt::print("Pattern verification failed at offset {}, {} bytes\n", statistics.offset + at, length);
-            ok = false;
-        }
-    }
-    if (options.quiet)
-        return ok;
-    if (options.verbose)
-        fmt::print("{}", format_dump(buffer.data(), statistics.offset));
-    fmt::print("{}", format_statistics(statistics));
-    return ok;
+// Whether the range of -s and -l lies in the `bytes` that are read.
+bool check_pattern_range(const IoReport& report, int64_t bytes) {
+    const int64_t offset = report.pattern_offset.value_or(0);
+    if (offset <= bytes && report.pattern_length.value_or(0) <= bytes - offset)
+        return true;
+    fmt::print("pattern verification range exceeds end of read data\n");
+    return false;
 }
 
 Task<int> co_read_vm_state(BlockDriverState& image, int64_t offset, std::span<std::byte> data) {
@@ -87,49 +68,27 @@ Task<int> co_read_vm_state(BlockDriverState& image, int64_t offset, std::span<st
 
 Task<bool> co_read(IoShell& shell, IoArguments& arguments) {
     ReadOptions options;
+    IoReport& report = options.report;
     if (!options.parse(arguments, "bCl:pP:qs:v"))
         co_return false;
     if (arguments.rest().size() != 2)
         co_return arguments.wrong_usage();
-    auto offset = take_size(arguments.rest()[0]);
-    if (!offset)
+    auto range = IoRange::take(arguments.rest());
+    if (!range || !is_within_one_request(range->bytes, arguments.rest()[1]))
         co_return false;
-    auto bytes = take_size(arguments.rest()[1]);
-    if (!bytes)
-        co_return false;
-    if (*bytes > kMaxIoBytes) {
-        fmt::print("length cannot exceed {}, given {}\n", kMaxIoBytes, arguments.rest()[1]);
-        co_return false;
-    }
-    if (!options.pattern && (options.pattern_offset || options.pattern_length))
+    if (!report.pattern && (report.pattern_offset || report.pattern_length))
         co_return arguments.wrong_usage();
-    const int64_t pattern_offset = options.pattern_offset.value_or(0);
-    if (pattern_offset > *bytes || options.pattern_length.value_or(0) > *bytes - pattern_offset) {
-        fmt::print("pattern verification range exceeds end of read data\n");
+    if (!check_pattern_range(report, range->bytes) || (options.vm_state && !range->is_sector_aligned()))
         co_return false;
-    }
-    if (options.vm_state && (!is_sector_aligned(*offset, "offset") || !is_sector_aligned(*bytes, "count")))
-        co_return false;
-
-    auto buffer = IoBuffer::filled(*bytes, IoBuffer::kReadFill, shell.misalign);
+    auto buffer = IoBuffer::filled(range->bytes, IoBuffer::kReadFill, shell.misalign);
     if (!buffer)
         co_return false;
-    IoStatistics statistics{.verb = "read",
-                            .offset = *offset,
-                            .bytes = *bytes,
-                            .start_ns = now_ns(),
-                            .machine_readable = options.machine_readable};
-    int ret = 0;
-    if (options.vm_state)
-        ret = co_await co_read_vm_state(shell.image_node(), *offset, buffer->data());
-    else
-        ret = co_await shell.image().co_preadv(*offset, *bytes, buffer->vector());
-    statistics.end_ns = now_ns();
-    if (ret < 0) {
-        fmt::print("read failed: {}\n", strerror(-ret));
-        co_return false;
-    }
-    co_return finish_read(options, *buffer, statistics);
+    report.is_of("read", *range);
+    co_return co_await report.co_finish("read",
+                                        options.vm_state
+                                            ? co_read_vm_state(shell.image_node(), range->offset, buffer->data())
+                                            : shell.image().co_preadv(range->offset, range->bytes, buffer->vector()),
+                                        &*buffer);
 }
 
 Task<bool> co_readv(IoShell& shell, IoArguments& arguments) {
@@ -144,18 +103,9 @@ Task<bool> co_readv(IoShell& shell, IoArguments& arguments) {
     auto buffer = IoBuffer::with_lengths(arguments.rest().subspan(1), IoBuffer::kReadFill, shell.misalign);
     if (!buffer)
         co_return false;
-    IoStatistics statistics{.verb = "read",
-                            .offset = *offset,
-                            .bytes = buffer->bytes(),
-                            .start_ns = now_ns(),
-                            .machine_readable = options.machine_readable};
-    int ret = co_await shell.image().co_preadv(*offset, buffer->bytes(), buffer->vector());
-    statistics.end_ns = now_ns();
-    if (ret < 0) {
-        fmt::print("readv failed: {}\n", strerror(-ret));
-        co_return false;
-    }
-    co_return finish_read(options, *buffer, statistics);
+    options.report.is_of("read", {*offset, buffer->bytes()});
+    co_return co_await options.report.co_finish(
+        "readv", shell.image().co_preadv(*offset, buffer->bytes(), buffer->vector()), &*buffer);
 }
 
 Task<bool> co_aio_read(IoShell& shell, IoArguments& arguments) {
@@ -175,13 +125,8 @@ Task<bool> co_aio_read(IoShell& shell, IoArguments& arguments) {
     auto buffer = IoBuffer::with_lengths(arguments.rest().subspan(1), IoBuffer::kReadFill, shell.misalign);
     if (!buffer)
         co_return false;
-    auto request = std::make_unique<AsyncRequest>(shell, "readv", "read");
-    request->quiet = options.quiet;
-    request->verbose = options.verbose;
-    request->pattern = options.pattern;
-    request->statistics.offset = *offset;
-    request->statistics.bytes = buffer->bytes();
-    request->statistics.machine_readable = options.machine_readable;
+    options.report.is_of("read", {*offset, buffer->bytes()});
+    auto request = std::make_unique<AsyncRequest>(shell, "readv", options.report);
     request->buffer = std::move(buffer);
     const IoBuffer& memory = *request->buffer;
     shell.image().aio_preadv(*offset, memory.bytes(), memory.vector(), RequestFlags::None,

@@ -7,7 +7,6 @@
 #include <fmt/core.h>
 
 #include <cerrno>
-#include <cstring>
 
 namespace ashlar {
 
@@ -17,21 +16,20 @@ struct WriteOptions {
     std::optional<int> pattern = {};
     std::optional<std::string> source = {};
     RequestFlags flags = RequestFlags::None;
-    bool vm_state = false, compressed = false, zeroes = false;
-    bool machine_readable = false, quiet = false, invalid = false;
+    IoReport report = {};
+    bool vm_state = false, compressed = false, zeroes = false, invalid = false;
 
     // Fails having said why.
     bool parse(IoArguments& arguments, const char* letters) {
         while (char option = arguments.next_option(letters)) {
+            if (report.take(option))
+                continue;
             switch (option) {
                 case 'b':
                     vm_state = true;
                     break;
                 case 'c':
                     compressed = true;
-                    break;
-                case 'C':
-                    machine_readable = true;
                     break;
                 case 'f':
                     flags |= RequestFlags::Fua;
@@ -43,9 +41,6 @@ struct WriteOptions {
                     flags |= RequestFlags::NoFallback;
                     break;
                 case 'p':
-                    break;
-                case 'q':
-                    quiet = true;
                     break;
                 case 's':
                     source = arguments.option_argument();
@@ -96,6 +91,15 @@ Task<int> co_write_vm_state(BlockDriverState& image, int64_t offset, std::span<c
     co_return co_await format->co_write_vm_state(offset, data);
 }
 
+Task<int> start_write(IoShell& shell, const WriteOptions& options, IoRange range,
+                      const std::optional<IoBuffer>& buffer) {
+    if (options.vm_state)
+        return co_write_vm_state(shell.image_node(), range.offset, buffer->data());
+    if (options.zeroes)
+        return shell.image().co_pwrite_zeroes(range.offset, range.bytes, options.flags & ~RequestFlags::Compressed);
+    return shell.image().co_pwritev(range.offset, range.bytes, buffer->vector(), options.flags);
+}
+
 Task<bool> co_write(IoShell& shell, IoArguments& arguments) {
     WriteOptions options;
     if (!options.parse(arguments, "bcCfnpP:qs:uz"))
@@ -104,49 +108,26 @@ Task<bool> co_write(IoShell& shell, IoArguments& arguments) {
         co_return arguments.wrong_usage();
     if (!check_combination(options))
         co_return false;
-    auto offset = take_size(arguments.rest()[0]);
-    if (!offset)
+    auto range = IoRange::take(arguments.rest());
+    if (!range)
         co_return false;
-    auto bytes = take_size(arguments.rest()[1]);
-    if (!bytes)
+    if (!options.has_flag(RequestFlags::NoFallback) &&
+        !is_within_one_request(range->bytes, arguments.rest()[1], " without -n"))
         co_return false;
-    if (*bytes > kMaxIoBytes && !options.has_flag(RequestFlags::NoFallback)) {
-        fmt::print("length cannot exceed {} without -n, given {}\n", kMaxIoBytes, arguments.rest()[1]);
-        co_return false;
-    }
-    if ((options.vm_state || options.compressed) &&
-        (!is_sector_aligned(*offset, "offset") || !is_sector_aligned(*bytes, "count")))
+    if ((options.vm_state || options.compressed) && !range->is_sector_aligned())
         co_return false;
 
     std::optional<IoBuffer> buffer;
     if (!options.zeroes) {
-        buffer = options.source ? IoBuffer::from_file(*options.source, *bytes, shell.misalign)
-                                : IoBuffer::filled(*bytes, options.fill(), shell.misalign);
+        buffer = options.source ? IoBuffer::from_file(*options.source, range->bytes, shell.misalign)
+                                : IoBuffer::filled(range->bytes, options.fill(), shell.misalign);
         if (!buffer)
             co_return false;
     }
     if (options.compressed)
         options.flags |= RequestFlags::Compressed;
-    IoStatistics statistics{.verb = "wrote",
-                            .offset = *offset,
-                            .bytes = *bytes,
-                            .start_ns = now_ns(),
-                            .machine_readable = options.machine_readable};
-    int ret = 0;
-    if (options.vm_state)
-        ret = co_await co_write_vm_state(shell.image_node(), *offset, buffer->data());
-    else if (options.zeroes)
-        ret = co_await shell.image().co_pwrite_zeroes(*offset, *bytes, options.flags & ~RequestFlags::Compressed);
-    else
-        ret = co_await shell.image().co_pwritev(*offset, *bytes, buffer->vector(), options.flags);
-    statistics.end_ns = now_ns();
-    if (ret < 0) {
-        fmt::print("write failed: {}\n", strerror(-ret));
-        co_return false;
-    }
-    if (!options.quiet)
-        fmt::print("{}", format_statistics(statistics));
-    co_return true;
+    options.report.is_of("wrote", *range);
+    co_return co_await options.report.co_finish("write", start_write(shell, options, *range, buffer));
 }
 
 Task<bool> co_writev(IoShell& shell, IoArguments& arguments) {
@@ -161,20 +142,9 @@ Task<bool> co_writev(IoShell& shell, IoArguments& arguments) {
     auto buffer = IoBuffer::with_lengths(arguments.rest().subspan(1), options.fill(), shell.misalign);
     if (!buffer)
         co_return false;
-    IoStatistics statistics{.verb = "wrote",
-                            .offset = *offset,
-                            .bytes = buffer->bytes(),
-                            .start_ns = now_ns(),
-                            .machine_readable = options.machine_readable};
-    int ret = co_await shell.image().co_pwritev(*offset, buffer->bytes(), buffer->vector(), options.flags);
-    statistics.end_ns = now_ns();
-    if (ret < 0) {
-        fmt::print("writev failed: {}\n", strerror(-ret));
-        co_return false;
-    }
-    if (!options.quiet)
-        fmt::print("{}", format_statistics(statistics));
-    co_return true;
+    options.report.is_of("wrote", {*offset, buffer->bytes()});
+    co_return co_await options.report.co_finish(
+        "writev", shell.image().co_pwritev(*offset, buffer->bytes(), buffer->vector(), options.flags));
 }
 
 Task<bool> co_aio_write(IoShell& shell, IoArguments& arguments) {
@@ -196,25 +166,23 @@ Task<bool> co_aio_write(IoShell& shell, IoArguments& arguments) {
     auto offset = take_size(rest[0]);
     if (!offset)
         co_return false;
-    auto request = std::make_unique<AsyncRequest>(shell, "aio_write", "wrote");
-    request->quiet = options.quiet;
-    request->statistics.offset = *offset;
-    request->statistics.machine_readable = options.machine_readable;
+    std::optional<IoBuffer> buffer;
+    std::optional<int64_t> bytes;
+    if (options.zeroes)
+        bytes = take_size(rest[1]);
+    else if ((buffer = IoBuffer::with_lengths(rest.subspan(1), options.fill(), shell.misalign)))
+        bytes = buffer->bytes();
+    if (!bytes)
+        co_return false;
+    options.report.is_of("wrote", {*offset, *bytes});
+    auto request = std::make_unique<AsyncRequest>(shell, "aio_write", options.report);
+    request->buffer = std::move(buffer);
     if (options.zeroes) {
-        auto bytes = take_size(rest[1]);
-        if (!bytes)
-            co_return false;
-        request->statistics.bytes = *bytes;
         shell.image().aio_pwrite_zeroes(*offset, *bytes, options.flags, AsyncRequest::start(std::move(request)));
         co_return true;
     }
-    request->buffer = IoBuffer::with_lengths(rest.subspan(1), options.fill(), shell.misalign);
-    if (!request->buffer)
-        co_return false;
-    const IoBuffer& memory = *request->buffer;
-    request->statistics.bytes = memory.bytes();
-    shell.image().aio_pwritev(*offset, memory.bytes(), memory.vector(), options.flags,
-                              AsyncRequest::start(std::move(request)));
+    const IoVector vector = request->buffer->vector();
+    shell.image().aio_pwritev(*offset, *bytes, vector, options.flags, AsyncRequest::start(std::move(request)));
     co_return true;
 }
 
