@@ -44,6 +44,16 @@ void qemu(std::vector<std::string> words) {
     g_assert_cmpint(run_program(words), ==, 0);
 }
 
+// Thirty times, some bytes up to `max_bytes`, in the image and in what it is to hold.
+void write_anywhere(OpenImage& image, Bytes& contents, int max_bytes) {
+    for (int i = 0; i < 30; i++) {
+        auto offset = g_test_rand_int_range(0, kDiskBytes - max_bytes);
+        Bytes data(static_cast<size_t>(g_test_rand_int_range(1, max_bytes)), static_cast<std::byte>(i + 1));
+        g_assert_cmpint(image.backend->pwrite(offset, static_cast<int64_t>(data.size()), data.data()), ==, 0);
+        std::ranges::copy(data, contents.begin() + offset);
+    }
+}
+
 void check_reads(OpenImage& image, const Bytes& contents) {
     assert_same(image.read_all(), contents);
     for (int i = 0; i < 100; i++) {
@@ -103,14 +113,7 @@ void compressed_clusters_are_written_over() {
     qemu({"qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", raw, file});
     {
         OpenImage image(fixture, file, true);
-        for (int i = 0; i < 30; i++) {
-            auto offset = static_cast<size_t>(g_test_rand_int_range(0, kDiskBytes - 100'000));
-            auto bytes = static_cast<size_t>(g_test_rand_int_range(1, 100'000));
-            Bytes data(bytes, static_cast<std::byte>(i + 1));
-            g_assert_cmpint(
-                image.backend->pwrite(static_cast<int64_t>(offset), static_cast<int64_t>(bytes), data.data()), ==, 0);
-            std::ranges::copy(data, contents.begin() + static_cast<ptrdiff_t>(offset));
-        }
+        write_anywhere(image, contents, 100'000);
         check_reads(image, contents);
     }
     write_file(raw, contents);
@@ -130,14 +133,7 @@ void snapshots_keep_what_they_hold() {
     qemu({"qemu-img", "snapshot", "-c", "first", file});
     {
         OpenImage image(fixture, file, true);
-        for (int i = 0; i < 30; i++) {
-            auto offset = static_cast<size_t>(g_test_rand_int_range(0, kDiskBytes - 30'000));
-            auto bytes = static_cast<size_t>(g_test_rand_int_range(1, 30'000));
-            Bytes data(bytes, static_cast<std::byte>(i + 1));
-            g_assert_cmpint(
-                image.backend->pwrite(static_cast<int64_t>(offset), static_cast<int64_t>(bytes), data.data()), ==, 0);
-            std::ranges::copy(data, after.begin() + static_cast<ptrdiff_t>(offset));
-        }
+        write_anywhere(image, after, 30'000);
         check_reads(image, after);
     }
     qemu({"qemu-img", "check", "-q", file});

@@ -40,10 +40,8 @@ public:
         wants_help_ = asks_for_help(options_);
         if (arguments.empty() && wants_help_ && !image_.format.empty())
             return {};
-        auto name = take_one_name(std::move(arguments));
-        if (!name)
-            return std::unexpected(std::move(name.error()));
-        filename_ = std::move(*name);
+        if (auto taken = take_one_name(std::move(arguments), filename_); !taken)
+            return taken;
         if (quiet_)
             show_progress_ = false;
         return {};

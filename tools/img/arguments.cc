@@ -83,10 +83,11 @@ Task<Result<int>> co_close(std::unique_ptr<BlockBackend> backend, Result<int> so
     co_return so_far;
 }
 
-Result<std::string> take_one_name(std::vector<std::string> arguments) {
+Result<void> take_one_name(std::vector<std::string> arguments, std::string& name) {
     if (arguments.size() != 1)
         return std::unexpected(usage_error("Expecting one image file name"));
-    return std::move(arguments[0]);
+    name = std::move(arguments[0]);
+    return {};
 }
 
 }  // namespace ashlar::img

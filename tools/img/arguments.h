@@ -37,6 +37,6 @@ void add_cache_option(CommandLine& line, char letter, ImageArguments& image, std
 [[nodiscard]] Task<Result<int>> co_close(std::unique_ptr<BlockBackend> backend, Result<int> so_far);
 
 // Exactly one: "Expecting one image file name".
-Result<std::string> take_one_name(std::vector<std::string> arguments);
+Result<void> take_one_name(std::vector<std::string> arguments, std::string& name);
 
 }  // namespace ashlar::img

@@ -54,10 +54,8 @@ public:
     }
 
     Result<void> take(std::vector<std::string> arguments) override {
-        auto name = take_one_name(std::move(arguments));
-        if (!name)
-            return std::unexpected(std::move(name.error()));
-        filename_ = std::move(*name);
+        if (auto taken = take_one_name(std::move(arguments), filename_); !taken)
+            return taken;
         if (image_.flags.read_only && flush_interval_)
             return fail("--flush-interval is only available in write tests");
         if (flush_interval_ && flush_interval_ < depth_)

@@ -101,6 +101,18 @@ Task<Result<std::unique_ptr<BlockBackend>>> co_open_alone(BlockGraph& graph, std
     co_return backend;
 }
 
+Task<Result<ImageInfo>> co_info(BlockGraph& graph, std::string name, ImageArguments arguments) {
+    auto opened = co_await co_open_alone(graph, std::move(name), std::move(arguments));
+    if (!opened)
+        co_return std::unexpected(std::move(opened.error()));
+    BlockDriverState& node = *(*opened)->root();
+    ImageInfo info = image_info(node, false);
+    info.filename = name_of(node);
+    if (auto closed = co_await (*opened)->co_detach(); !closed)
+        co_return std::unexpected(std::move(closed.error()));
+    co_return info;
+}
+
 std::string name_of(const BlockDriverState& node) {
     const std::string own = node.filename();
     BdrvChild* file = node.primary_child();

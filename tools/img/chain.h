@@ -2,6 +2,7 @@
 // opened, and for what says itself how the rest is to be opened.
 #pragma once
 
+#include "block/image_info.h"
 #include "tools/img/arguments.h"
 
 #include <string>
@@ -20,6 +21,9 @@ struct ResolvedImage {
 // Like co_open(), but no backing file is opened.
 [[nodiscard]] Task<Result<std::unique_ptr<BlockBackend>>> co_open_alone(BlockGraph& graph, std::string name,
                                                                         ImageArguments arguments);
+
+// What is to be said of an image, by opening it in that way. The file's name in it is name_of().
+[[nodiscard]] Task<Result<ImageInfo>> co_info(BlockGraph& graph, std::string name, ImageArguments arguments);
 
 // The name of the file of an image that was opened in that way, as it was found.
 std::string name_of(const BlockDriverState& node);

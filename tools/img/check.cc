@@ -38,11 +38,7 @@ public:
     }
 
     Result<void> take(std::vector<std::string> arguments) override {
-        auto name = take_one_name(std::move(arguments));
-        if (!name)
-            return std::unexpected(std::move(name.error()));
-        filename_ = std::move(*name);
-        return {};
+        return take_one_name(std::move(arguments), filename_);
     }
 
     Task<Result<int>> co_run(BlockGraph& graph) override {

@@ -1,7 +1,6 @@
 // ashlar-img commit: writes what an image has that its backing file does not into the backing file.
 #include "block/image_copy.h"
 #include "block/image_format.h"
-#include "block/image_info.h"
 #include "block/open_backend.h"
 #include "tools/img/chain.h"
 #include "tools/img/command.h"
@@ -33,10 +32,8 @@ public:
     }
 
     Result<void> take(std::vector<std::string> arguments) override {
-        auto name = take_one_name(std::move(arguments));
-        if (!name)
-            return std::unexpected(std::move(name.error()));
-        filename_ = std::move(*name);
+        if (auto taken = take_one_name(std::move(arguments), filename_); !taken)
+            return taken;
         if (quiet_)
             show_progress_ = false;
         return {};
@@ -80,18 +77,18 @@ private:
             auto image = co_await co_resolve(graph, name, arguments);
             if (!image)
                 co_return std::unexpected(std::move(image.error()).prefixed(fmt::format("Could not open '{}'", name)));
-            auto backing = co_await co_backing(graph, name, arguments);
-            if (!backing)
-                co_return std::unexpected(std::move(backing.error()));
+            auto info = co_await co_info(graph, name, arguments);
+            if (!info)
+                co_return std::unexpected(std::move(info.error()));
             chain.push_back(std::move(*image));
-            if (backing->full.empty())
+            if (!info->full_backing_filename)
                 co_return chain.size() == 1 && base_.empty()
                     ? fail("Image does not have a backing file")
                     : fail("Did not find '{}' in the backing chain of '{}'", base_, filename_);
-            found = base_.empty() || base_ == backing->named || base_ == backing->full;
-            name = backing->full;
+            found = base_.empty() || base_ == info->backing_filename || base_ == info->full_backing_filename;
+            name = *info->full_backing_filename;
             arguments.image_opts = false;
-            arguments.format = backing->format;
+            arguments.format = info->backing_filename_format.value_or("");
             if (found) {
                 auto base = co_await co_resolve(graph, name, arguments);
                 if (!base)
@@ -106,20 +103,6 @@ private:
             chain[i - 1].options["backing"] = std::move(chain[i].options);
         chain[0].typing = Typing::Lenient;
         co_return std::move(chain[0]);
-    }
-
-    struct Backing {
-        std::string named, full, format;
-    };
-    static Task<Result<Backing>> co_backing(BlockGraph& graph, std::string name, ImageArguments arguments) {
-        auto opened = co_await co_open_alone(graph, std::move(name), std::move(arguments));
-        if (!opened)
-            co_return std::unexpected(std::move(opened.error()));
-        const ImageInfo info = image_info(*(*opened)->root(), false);
-        if (auto closed = co_await (*opened)->co_detach(); !closed)
-            co_return std::unexpected(std::move(closed.error()));
-        co_return Backing{info.backing_filename.value_or(""), info.full_backing_filename.value_or(""),
-                          info.backing_filename_format.value_or("")};
     }
 
     Task<Result<void>> co_commit(BlockGraph& graph, BlockBackend& top, Progress& progress) {

@@ -1,5 +1,4 @@
 // ashlar-img info: what an image is, and with --backing-chain what is below it.
-#include "block/image_info.h"
 #include "tools/img/chain.h"
 #include "tools/img/command.h"
 #include "tools/img/print_info.h"
@@ -27,11 +26,7 @@ public:
     }
 
     Result<void> take(std::vector<std::string> arguments) override {
-        auto name = take_one_name(std::move(arguments));
-        if (!name)
-            return std::unexpected(std::move(name.error()));
-        filename_ = std::move(*name);
-        return {};
+        return take_one_name(std::move(arguments), filename_);
     }
 
     Task<Result<int>> co_run(BlockGraph& graph) override {
@@ -42,7 +37,7 @@ public:
         for (;;) {
             if (!seen.insert(name).second)
                 co_return fail("Backing file '{}' creates an infinite loop.", name);
-            auto info = co_await co_look(graph, name, arguments);
+            auto info = co_await co_info(graph, name, arguments);
             if (!info)
                 co_return std::unexpected(std::move(info.error()));
             found.push_back(std::move(*info));
@@ -58,18 +53,6 @@ public:
     }
 
 private:
-    static Task<Result<ImageInfo>> co_look(BlockGraph& graph, std::string name, ImageArguments arguments) {
-        auto opened = co_await co_open_alone(graph, std::move(name), std::move(arguments));
-        if (!opened)
-            co_return std::unexpected(std::move(opened.error()));
-        BlockDriverState& node = *(*opened)->root();
-        ImageInfo info = image_info(node, false);
-        info.filename = name_of(node);
-        if (auto closed = co_await (*opened)->co_detach(); !closed)
-            co_return std::unexpected(std::move(closed.error()));
-        co_return info;
-    }
-
     void print(const std::vector<ImageInfo>& found) const {
         if (output_ == OutputFormat::Json) {
             Json list = Json::array();

@@ -38,10 +38,8 @@ public:
     }
 
     Result<void> take(std::vector<std::string> arguments) override {
-        auto name = take_one_name(std::move(arguments));
-        if (!name)
-            return std::unexpected(std::move(name.error()));
-        filename_ = std::move(*name);
+        if (auto taken = take_one_name(std::move(arguments), filename_); !taken)
+            return taken;
         if (!unsafe_ && !backing_)
             return std::unexpected(usage_error("Must specify backing file (-b) or use unsafe mode (-u)"));
         if (quiet_)

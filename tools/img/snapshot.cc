@@ -26,10 +26,8 @@ public:
     }
 
     Result<void> take(std::vector<std::string> arguments) override {
-        auto name = take_one_name(std::move(arguments));
-        if (!name)
-            return std::unexpected(std::move(name.error()));
-        filename_ = std::move(*name);
+        if (auto taken = take_one_name(std::move(arguments), filename_); !taken)
+            return taken;
         image_.flags.read_only = action_ == 0 || action_ == 'l';
         return {};
     }
