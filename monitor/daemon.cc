@@ -7,7 +7,7 @@ namespace ashlar {
 Daemon::Daemon(AioContext& context, const DriverRegistry& drivers)
     : context_(context),
       graph_(context, drivers),
-      objects_(graph_.throttle_groups()),
+      objects_(graph_),
       qmp_(context, commands_),
       exports_(graph_, objects_, qmp_) {
     add_events(commands_);

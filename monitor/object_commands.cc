@@ -1,4 +1,4 @@
-// Commands about objects: IOThreads and throttle groups.
+// Commands about objects: IOThreads, throttle groups and secrets.
 #include "monitor/commands.h"
 #include "monitor/daemon.h"
 
@@ -19,8 +19,8 @@ struct IoThreadInfo {
     std::string id;
     int64_t thread_id = 0;
     int64_t poll_max_ns = 0;
-    int64_t poll_grow = 0;      // 0: as the loop finds best, which is what it always does
-    int64_t poll_shrink = 0;    // the same
+    int64_t poll_grow = 0;
+    int64_t poll_shrink = 0;
     int64_t aio_max_batch = 0;  // 0: no limit
 
     static const OptionSet<IoThreadInfo>& options() {
@@ -29,8 +29,8 @@ struct IoThreadInfo {
                                     .required("id", &Info::id, "of the object")
                                     .required("thread-id", &Info::thread_id, "the kernel's number of the thread")
                                     .required("poll-max-ns", &Info::poll_max_ns, "how long it spins at most")
-                                    .required("poll-grow", &Info::poll_grow, "how that grows, 0: by itself")
-                                    .required("poll-shrink", &Info::poll_shrink, "how that shrinks, 0: by itself")
+                                    .required("poll-grow", &Info::poll_grow, "by what that is multiplied, 0: 2")
+                                    .required("poll-shrink", &Info::poll_shrink, "by what it is divided, 0: 2")
                                     .required("aio-max-batch", &Info::aio_max_batch, "0: no limit");
         return set;
     }
@@ -94,8 +94,10 @@ Task<Result<void>> object_del(Daemon& daemon, ObjectDelArgs args) {
 
 Task<Result<std::vector<IoThreadInfo>>> query_iothreads(Daemon& daemon) {
     std::vector<IoThreadInfo> list;
-    for (const IOThread* thread : daemon.objects().iothreads())
-        list.push_back({thread->id(), thread->thread_id(), thread->context().poll_max_ns()});
+    for (const IOThread* thread : daemon.objects().iothreads()) {
+        const PollParameters polling = thread->context().poll_parameters();
+        list.push_back({thread->id(), thread->thread_id(), polling.max_ns, polling.grow, polling.shrink});
+    }
     co_return list;
 }
 

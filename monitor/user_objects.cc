@@ -1,5 +1,6 @@
 #include "monitor/user_objects.h"
 
+#include "monitor/object_properties.h"
 #include "util/json.h"
 #include "util/keyval.h"
 
@@ -26,7 +27,9 @@ const OptionSet<IoThreadOptions>& IoThreadOptions::options() {
     static const auto set =
         OptionSet<IoThreadOptions>("iothread")
             .optional("poll-max-ns", &IoThreadOptions::poll_max_ns,
-                      "how long to spin before sleeping where that paid off, 0 for never (default: 32000)");
+                      "how long to spin before sleeping where that paid off, 0 for never (default: 32000)")
+            .optional("poll-grow", &IoThreadOptions::poll_grow, "by what that time is multiplied, 0 for 2")
+            .optional("poll-shrink", &IoThreadOptions::poll_shrink, "by what it is divided, 0 for 2");
     return set;
 }
 
@@ -35,6 +38,7 @@ const OptionSet<ObjectOptions>& ObjectOptions::options() {
                                 .required("id", &ObjectOptions::id, "its name")
                                 .required("qom-type", &ObjectOptions::type, "what to make")
                                 .variant("iothread", &ObjectOptions::iothread)
+                                .variant("secret", &ObjectOptions::secret)
                                 .variant("throttle-group", &ObjectOptions::throttle_group);
     return set;
 }
@@ -57,49 +61,64 @@ Result<void> UserObjects::add(ObjectOptions options) {
     if (!is_valid_id(options.id))
         return std::unexpected(Error{"Parameter 'id' expects an identifier"}.with_hint(
             "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter."));
-    if (threads_.contains(options.id) || throttle_groups_.is_object(options.id))
+    if (all().contains(options.id))
         return fail("attempt to add duplicate property '{}' to object (type 'container')", options.id);
-    if (options.type == ObjectType::IoThread)
-        return add_iothread(options.id, options.iothread);
+    switch (options.type) {
+        case ObjectType::IoThread:
+            return add_iothread(options.id, options.iothread);
+        case ObjectType::Secret:
+            return add_secret(options.id, std::move(options.secret));
+        case ObjectType::ThrottleGroup:
+            break;
+    }
     auto group = throttle_groups_.add_object(options.id, options.throttle_group);
     if (!group)
         return std::unexpected(std::move(group.error()));
     return {};
 }
 
-namespace {
-
-Result<void> check_poll_max_ns(int64_t ns) {
-    if (ns < 0)
-        return fail("poll-max-ns value must be in range [0, {}]", INT64_MAX);
-    return {};
+std::map<std::string, ObjectType, std::less<>> UserObjects::all() const {
+    std::map<std::string, ObjectType, std::less<>> objects;
+    for (const auto& [id, thread] : threads_)
+        objects[id] = ObjectType::IoThread;
+    for (const auto& [id, secret] : secrets_.all())
+        objects[id] = ObjectType::Secret;
+    for (const std::string& id : throttle_groups_.object_names())
+        objects[id] = ObjectType::ThrottleGroup;
+    return objects;
 }
 
-}  // namespace
-
 Result<void> UserObjects::add_iothread(const std::string& id, const IoThreadOptions& options) {
-    int64_t poll_max_ns = options.poll_max_ns.value_or(AioContext::kDefaultPollMaxNs);
-    if (auto valid = check_poll_max_ns(poll_max_ns); !valid)
+    PollParameters parameters{.grow = options.poll_grow, .shrink = options.poll_shrink};
+    parameters.max_ns = options.poll_max_ns.value_or(parameters.max_ns);
+    if (auto valid = check_poll_parameters(parameters); !valid)
         return valid;
     auto thread = IOThread::create(id);
     if (!thread)
         return std::unexpected(std::move(thread.error()));
-    (*thread)->set_poll_max_ns(poll_max_ns);
+    (*thread)->context().set_poll_parameters(parameters);
     threads_[id].thread = std::move(*thread);
     return {};
 }
 
+Result<void> UserObjects::add_secret(const std::string& id, SecretOptions options) {
+    if (options.keyid && !secrets_.find(*options.keyid) && all().contains(*options.keyid))
+        return fail("Object with id '{}' is not a secret", *options.keyid);
+    return secrets_.add(id, std::move(options));
+}
+
 Result<void> UserObjects::remove(std::string_view id) {
-    auto it = threads_.find(id);
-    if (it == threads_.end()) {
-        if (!throttle_groups_.is_object(std::string(id)))
-            return fail("object '{}' not found", id);
-        return throttle_groups_.remove_object(std::string(id));
+    if (auto it = threads_.find(id); it != threads_.end()) {
+        if (it->second.users > 0)
+            return fail("object '{}' is in use, can not be deleted", id);
+        threads_.erase(it);
+        return {};
     }
-    if (it->second.users > 0)
-        return fail("object '{}' is in use, can not be deleted", id);
-    threads_.erase(it);
-    return {};
+    if (secrets_.find(id)) {
+        secrets_.remove(id);
+        return {};
+    }
+    return throttle_groups_.remove_object(std::string(id));
 }
 
 Result<IOThread*> UserObjects::use_iothread(std::string_view id) {
@@ -127,39 +146,38 @@ namespace {
 
 constexpr std::string_view kFolder = "/objects";
 
-std::unexpected<Error> no_property(std::string_view type, std::string_view property) {
-    return fail("Property '{}.{}' not found", type, property);
+const ObjectProperty* find_property(const ObjectProperties& properties, std::string_view name) {
+    auto it = std::ranges::find(properties.list, name, &ObjectProperty::name);
+    return it == properties.list.end() ? nullptr : &*it;
 }
 
 }  // namespace
 
-Result<UserObjects::Found> UserObjects::find(std::string_view path) const {
+Result<ObjectProperties> UserObjects::find(std::string_view path) const {
     std::string_view id = path;
     if (id.starts_with(kFolder) && id.substr(kFolder.size()).starts_with('/'))
         id.remove_prefix(kFolder.size() + 1);
     if (auto it = threads_.find(id); it != threads_.end())
-        return Found{it->second.thread.get()};
+        return properties_of(*it->second.thread);
+    if (const Secret* secret = secrets_.find(id))
+        return properties_of(*secret);
     if (std::string name(id); throttle_groups_.is_object(name))
-        return Found{nullptr, throttle_groups_.find(name)};
+        return properties_of(throttle_groups_.find(name));
     return std::unexpected(Error{fmt::format("Device '{}' not found", path)}.with_class(ErrorClass::DeviceNotFound));
 }
 
 Result<std::vector<UserObjects::Property>> UserObjects::list(std::string_view path) const {
     std::vector<Property> properties{{"type", "string"}};
     if (path == kFolder) {
-        for (const auto& [id, thread] : threads_)
-            properties.push_back({id, "child<iothread>"});
-        for (const std::string& name : throttle_groups_.object_names())
-            properties.push_back({name, "child<throttle-group>"});
+        for (const auto& [id, type] : all())
+            properties.push_back({id, fmt::format("child<{}>", enum_name(type))});
         return properties;
     }
     auto found = find(path);
     if (!found)
         return std::unexpected(std::move(found.error()));
-    if (found->thread)
-        properties.push_back({"poll-max-ns", "int"});
-    else
-        properties.push_back({"limits", "ThrottleLimits"});
+    for (const ObjectProperty& property : found->list)
+        properties.push_back({std::string(property.name), std::string(property.type)});
     return properties;
 }
 
@@ -167,40 +185,40 @@ Result<JsonBox> UserObjects::get(std::string_view path, std::string_view propert
     auto found = find(path);
     if (!found)
         return std::unexpected(std::move(found.error()));
-    std::string_view type = enum_name(found->thread ? ObjectType::IoThread : ObjectType::ThrottleGroup);
     if (property == "type")
-        return JsonBox(Json(type));
-    if (found->thread && property == "poll-max-ns")
-        return JsonBox(Json(found->thread->context().poll_max_ns()));
-    if (found->group && property == "limits")
-        return JsonBox(ThrottleLimits::options().to_json(ThrottleLimits::from_config(found->group->config())));
-    return no_property(type, property);
+        return JsonBox(Json(found->type));
+    if (const ObjectProperty* one = find_property(*found, property))
+        return JsonBox(one->get());
+    return fail("Property '{}.{}' not found", found->type, property);
 }
 
 Result<void> UserObjects::set(std::string_view path, std::string_view property, const Json& value) {
     auto found = find(path);
     if (!found)
         return std::unexpected(std::move(found.error()));
-    if (found->thread && property == "poll-max-ns") {
-        int64_t ns = 0;
-        if (auto read = OptionTraits<int64_t>::read(ns, value, OptionPlace{}.member(property)); !read)
-            return read;
-        if (auto valid = check_poll_max_ns(ns); !valid)
-            return valid;
-        found->thread->set_poll_max_ns(ns);
-        return {};
-    }
-    if (found->group && property == "limits") {
-        auto limits = ThrottleLimits::options().parse(value, Typing::Strict);
-        if (!limits)
-            return std::unexpected(std::move(limits.error()));
-        auto config = limits->to_config(found->group->config());
-        if (!config)
-            return std::unexpected(std::move(config.error()));
-        found->group->set_config(*config);
-        return {};
-    }
-    return no_property(enum_name(found->thread ? ObjectType::IoThread : ObjectType::ThrottleGroup), property);
+    const ObjectProperty* one = find_property(*found, property);
+    if (!one && property != "type")
+        return fail("Property '{}.{}' not found", found->type, property);
+    if (!one || !one->set)
+        return fail("Property '{}.{}' is not writable", found->type, property);
+    return one->set(value);
+}
+
+// --- help ---
+
+std::optional<std::string> object_help(std::string_view argument) {
+    auto keyval = parse_keyval(argument, {.implied_key = "qom-type"});
+    if (!is_help_request(argument) && (!keyval || !keyval->help))
+        return std::nullopt;
+    const Json* type = keyval ? json_find(keyval->options, "qom-type") : nullptr;
+    const std::string* name = type ? json_string(*type) : nullptr;
+    for (const OptionVariant& variant : ObjectOptions::options().variants())
+        if (name && variant.value == *name)
+            return variant.schema->help();
+    std::string text = "List of user creatable objects:\n";
+    for (const auto& entry : enum_names(ObjectType{}))
+        text += fmt::format("  {}\n", entry.name);
+    return text;
 }
 
 }  // namespace ashlar

@@ -1,7 +1,7 @@
 // ashlar-img: makes, examines, copies and changes disk images; the counterpart of qemu-img.
-#include "monitor/user_objects.h"
 #include "monitor/version.h"
 #include "tools/img/command.h"
+#include "tools/object_option.h"
 #include "tools/prepare_process.h"
 #include "util/keyval.h"
 #include "util/report.h"
@@ -107,12 +107,11 @@ Result<int> run(int argc, char** argv) {
         return std::unexpected(std::move(made.error()));
     AioContext& context = **made;
     BlockGraph graph(context, drivers);
-    UserObjects objects(graph.throttle_groups());
+    UserObjects objects(graph);
 
     CommandLine line(fmt::format("usage: ashlar-img {} {}", name, (*found)->syntax), CommandLine::Manner::QemuImg);
     line.add('h', "help", "", "display this help and exit", line.printer([&] { return line.help(); }));
-    line.add(0, "object", "TYPE,id=ID,...", "define an object",
-             [&objects](std::string_view given) { return objects.add(given); });
+    add_object_option(line, [&objects](std::string_view given) { return objects.add(given); });
     command->declare(line);
     std::vector<char*> words(argv + own, argv + argc);
     std::string last;

@@ -15,7 +15,7 @@ namespace {
 class IoProgram {
 public:
     IoProgram(AioContext& context, const DriverRegistry& drivers, const AshlarIoOptions& options)
-        : options_(options), shell_(context, drivers), objects_(shell_.graph().throttle_groups()) {
+        : options_(options), shell_(context, drivers), objects_(shell_.graph()) {
         shell_.misalign = options.misalign;
     }
 

@@ -30,7 +30,7 @@ public:
           readiness_(readiness),
           signals_({SIGTERM, SIGINT, SIGHUP}),
           graph_(context, drivers),
-          objects_(graph_.throttle_groups()),
+          objects_(graph_),
           server_(context, options.server) {}
 
     // Serves until a signal or the last client ends it. Everything is closed on return.
@@ -99,7 +99,7 @@ private:
     Result<std::vector<AioContext*>> make_iothreads() {
         for (const std::string& object : options_.objects)
             if (auto added = objects_.add(object); !added)
-                return std::unexpected(std::move(added.error()).prefixed("--object " + object));
+                return std::unexpected(std::move(added.error()));
         std::vector<AioContext*> contexts;
         for (const std::string& id : options_.iothreads) {
             auto thread = objects_.use_iothread(id);

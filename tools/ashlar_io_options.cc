@@ -2,6 +2,7 @@
 
 #include "monitor/version.h"
 #include "tools/command_line.h"
+#include "tools/object_option.h"
 #include "util/report.h"
 
 #include <fmt/core.h>
@@ -11,7 +12,7 @@ namespace ashlar {
 Result<std::optional<AshlarIoOptions>> parse_ashlar_io_options(int argc, char** argv) {
     AshlarIoOptions o;
     CommandLine line(fmt::format("Usage: {} [OPTIONS]... [-c STRING]... [file]\nDisk exerciser\n", program_name()));
-    line.add_list(0, "object", "OBJECTDEF", "define an object such as a throttle-group", o.objects);
+    add_object_option(line, o.objects);
     line.add_list('c', "cmd", "STRING", "execute command with its arguments from the given\nstring", o.commands);
     o.image.add_to(line, "frsnCkitdU");
     line.add_flag('m', "misalign", "misalign allocations for O_DIRECT", o.misalign);

@@ -3,6 +3,7 @@
 #include "monitor/version.h"
 #include "tools/command_line.h"
 #include "tools/img/snapshot_argument.h"
+#include "tools/object_option.h"
 #include "util/size.h"
 
 #include <unistd.h>
@@ -79,7 +80,7 @@ private:
                   line_.printer([] { return version_text("ashlar-nbd"); }));
         line_.heading("General purpose options");
         line_.add_flag('L', "list", "list exports available from another NBD server", o_.list);
-        line_.add_list(0, "object", "TYPE,id=ID,...", "define an object: an iothread", o_.objects);
+        add_object_option(line_, o_.objects);
         line_.add_trace('T');
         line_.add_flag(0, "fork", "fork off the server process and exit the parent\nonce the server is running",
                        o_.fork);

@@ -2,6 +2,7 @@
 
 #include "monitor/version.h"
 #include "tools/command_line.h"
+#include "tools/object_option.h"
 #include "util/keyval.h"
 #include "util/log.h"
 #include "util/options.h"
@@ -129,8 +130,7 @@ private:
                       o_.nbds.push_back({std::string(given), std::move(*argument)});
                       return {};
                   });
-        line_.add_list(0, "object", "TYPE,id=ID[,PROPERTY=VALUE...]",
-                       "create an object: an iothread or a throttle-group", o_.objects);
+        add_object_option(line_, o_.objects);
     }
 
     CommandLine::Handler qmp(bool pretty) {

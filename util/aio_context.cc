@@ -153,12 +153,15 @@ bool AioContext::something_ready() const {
            (linux_aio_ && linux_aio_->completions_visible());
 }
 
-// Spins for poll_ns_ at most; true if something has come up.
+// Spins for as long as that is thought to pay; true if something has come up.
 bool AioContext::spin() {
-    if (poll_ns_ == 0)
+    const int64_t ns = poll_time_.ns(poll_max_ns_.load(std::memory_order_relaxed));
+    if (ns == 0)
         return false;
     int64_t start = now_ns();
-    int64_t end = std::min(start + poll_ns_, timers_->earliest());
+    int64_t end = timers_->earliest();
+    if (end - start > ns)
+        end = start + ns;
     do {
         for (unsigned i = 0; i < 16; i++) {
             if (engine_->look() || something_ready())
@@ -188,15 +191,16 @@ void AioContext::end_sleep() {
         wakes_owed_++;
 }
 
-// Learns from a sleep of `ns`: spinning pays if events come within poll_max_ns_ of the last one.
-void AioContext::slept(int64_t ns) {
-    int64_t max = poll_max_ns();
-    if (ns > max)
-        poll_ns_ /= 2;
-    else if (poll_ns_ < max)
-        poll_ns_ = std::min(max, std::max<int64_t>(4000, poll_ns_ * 2));
-    if (poll_ns_ < 1000)
-        poll_ns_ = 0;
+void AioContext::set_poll_parameters(const PollParameters& parameters) {
+    poll_max_ns_.store(parameters.max_ns, std::memory_order_relaxed);
+    poll_grow_.store(parameters.grow, std::memory_order_relaxed);
+    poll_shrink_.store(parameters.shrink, std::memory_order_relaxed);
+}
+
+PollParameters AioContext::poll_parameters() const {
+    return {.max_ns = poll_max_ns_.load(std::memory_order_relaxed),
+            .grow = poll_grow_.load(std::memory_order_relaxed),
+            .shrink = poll_shrink_.load(std::memory_order_relaxed)};
 }
 
 bool AioContext::poll(bool may_block) {
@@ -230,7 +234,8 @@ bool AioContext::poll(bool may_block) {
 
 // Waits until there is something to do; the operations that were submitted reach the kernel first.
 void AioContext::sleep() {
-    if (poll_ns_ > 0) {
+    const int64_t poll_max_ns = poll_max_ns_.load(std::memory_order_relaxed);
+    if (poll_time_.ns(poll_max_ns) > 0) {
         if (engine_->submissions_pending())
             engine_->enter(0);
         if (spin()) {
@@ -243,11 +248,11 @@ void AioContext::sleep() {
         return;
     if (!prepare_sleep())
         return;
-    int64_t start = poll_max_ns() > 0 ? now_ns() : 0;
+    int64_t start = poll_max_ns > 0 ? now_ns() : 0;
     engine_->enter(timers_->earliest());
     end_sleep();
     if (start)
-        slept(now_ns() - start);
+        poll_time_.slept(now_ns() - start, poll_parameters());
 }
 
 void AioContext::run() {

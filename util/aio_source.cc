@@ -65,7 +65,7 @@ struct AioSource {
         }
         if (context.asleep_) {
             context.end_sleep();
-            context.slept(now - self.asleep_since);
+            context.poll_time_.slept(now - self.asleep_since, context.poll_parameters());
         }
         return signalled || context.something_ready() || context.timers_->earliest() <= now;
     }

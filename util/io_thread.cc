@@ -43,8 +43,4 @@ IOThread::~IOThread() {
         thread_.join();
 }
 
-void IOThread::set_poll_max_ns(int64_t ns) {
-    context_->set_poll_max_ns(ns);
-}
-
 }  // namespace ashlar

@@ -12,6 +12,7 @@
 #include "util/co_mutex.h"
 #include "util/error.h"
 #include "util/json_fwd.h"
+#include "util/secrets.h"
 #include "util/task_scope.h"
 
 #include <memory>
@@ -32,6 +33,7 @@ public:
     AioContext& main_context() const { return main_context_; }
     const DriverRegistry& registry() const { return registry_; }
     ThrottleGroups& throttle_groups() { return throttle_groups_; }
+    Secrets& secrets() { return secrets_; }
 
     // --- opening and closing ---
     // Opens a tree of nodes. `options` is an object as for blockdev-add; but `driver` may be left out, with `filename`
@@ -108,6 +110,7 @@ private:
     AioContext& main_context_;
     const DriverRegistry& registry_;
     ThrottleGroups throttle_groups_;
+    Secrets secrets_;
     std::vector<std::unique_ptr<BlockDriverState>> nodes_;
     std::vector<BlockBackend*> all_backends_;  // of everyone
     std::vector<std::unique_ptr<BlockBackend>> owned_backends_;

@@ -1,12 +1,13 @@
-// UserObjects: what -object and object-add make, by id: IOThreads and throttle groups.
+// UserObjects: what -object and object-add make, by id: IOThreads, throttle groups and secrets.
 //
 // Main context. An object that something uses cannot be deleted. Who uses an IOThread says so with use_iothread() and
-// release(); throttle groups know it themselves.
+// release(); throttle groups know it themselves; who uses a secret has a copy.
 #pragma once
 
-#include "block/throttle_groups.h"
+#include "block/block_graph.h"
 #include "util/io_thread.h"
 #include "util/options.h"
+#include "util/secrets.h"
 
 #include <map>
 #include <memory>
@@ -15,14 +16,17 @@ namespace ashlar {
 
 struct IoThreadOptions {
     std::optional<int64_t> poll_max_ns;
+    int64_t poll_grow = 0;
+    int64_t poll_shrink = 0;
 
     static const OptionSet<IoThreadOptions>& options();
 };
 
-enum class ObjectType : uint8_t { IoThread, ThrottleGroup };
+enum class ObjectType : uint8_t { IoThread, Secret, ThrottleGroup };
 constexpr auto enum_names(ObjectType) {
     return std::to_array<EnumName<ObjectType>>({
         {ObjectType::IoThread, "iothread"},
+        {ObjectType::Secret, "secret"},
         {ObjectType::ThrottleGroup, "throttle-group"},
     });
 }
@@ -31,14 +35,18 @@ struct ObjectOptions {
     ObjectType type = ObjectType::IoThread;
     std::string id;
     IoThreadOptions iothread;
+    SecretOptions secret;
     ThrottleGroupOptions throttle_group;
 
     static const OptionSet<ObjectOptions>& options();
 };
 
+struct ObjectProperties;
+
 class UserObjects {
 public:
-    explicit UserObjects(ThrottleGroups& throttle_groups) : throttle_groups_(throttle_groups) {}
+    // Throttle groups and secrets are the graph's, which outlives this.
+    explicit UserObjects(BlockGraph& graph) : throttle_groups_(graph.throttle_groups()), secrets_(graph.secrets()) {}
     UserObjects(const UserObjects&) = delete;
     ~UserObjects();  // nothing is in use
 
@@ -64,16 +72,18 @@ private:
         std::unique_ptr<IOThread> thread;
         unsigned users = 0;
     };
-    struct Found {
-        IOThread* thread = nullptr;
-        std::shared_ptr<ThrottleGroup> group = {};
-    };
+    std::map<std::string, ObjectType, std::less<>> all() const;
     Result<void> add_iothread(const std::string& id, const IoThreadOptions& options);
-    Result<Found> find(std::string_view path) const;
+    Result<void> add_secret(const std::string& id, SecretOptions options);
+    Result<ObjectProperties> find(std::string_view path) const;
 
     std::map<std::string, Thread, std::less<>> threads_;
     ThrottleGroups& throttle_groups_;
+    Secrets& secrets_;
 };
+
+// What `-object help` and `-object TYPE,help` print; nothing when `argument` asks for no help.
+std::optional<std::string> object_help(std::string_view argument);
 
 // A letter, then letters, digits, '-', '.' and '_'.
 bool is_valid_id(std::string_view id);

@@ -13,6 +13,7 @@
 #include <memory>
 #include <thread>
 
+#include "util/adaptive_polling.h"
 #include "util/error.h"
 #include "util/io_op.h"
 #include "util/runnable.h"
@@ -30,9 +31,6 @@ class TimerHeap;
 class AioContext {
 public:
     enum class EngineKind : uint8_t { Auto, IoUring, Epoll };
-
-    // Adaptive polling: before sleeping the loop spins for up to this long if that paid off lately (0: never).
-    static constexpr int64_t kDefaultPollMaxNs = 32'000;
 
     static Result<std::unique_ptr<AioContext>> create(EngineKind kind = EngineKind::Auto);
     ~AioContext();
@@ -65,8 +63,9 @@ public:
     Result<LinuxAio*> linux_aio();  // made at first use; the kernel may refuse
 
     EngineKind engine_kind() const { return kind_; }
-    void set_poll_max_ns(int64_t ns) { poll_max_ns_.store(ns, std::memory_order_relaxed); }  // any thread
-    int64_t poll_max_ns() const { return poll_max_ns_.load(std::memory_order_relaxed); }
+    // Adaptive polling (util/adaptive_polling.h); any thread, from the loop's next turn on.
+    void set_poll_parameters(const PollParameters& parameters);
+    PollParameters poll_parameters() const;
     bool in_own_thread() const { return thread_ == std::this_thread::get_id(); }
     bool in_poll() const { return depth_ > 0; }
 
@@ -83,7 +82,6 @@ private:
     void sleep();
     bool prepare_sleep();
     void end_sleep();
-    void slept(int64_t ns);
 
     std::unique_ptr<Engine> engine_;
     EngineKind kind_;
@@ -93,7 +91,7 @@ private:
     Runnable** after_turn_tail_ = &after_turn_head_;
     std::unique_ptr<TimerHeap> timers_;
     std::unique_ptr<LinuxAio> linux_aio_;
-    int64_t poll_ns_ = 0;  // how long spin() spins now
+    PollTime poll_time_;
     std::thread::id thread_ = std::this_thread::get_id();
     unsigned depth_ = 0;  // of poll()
     bool stopping_ = false;
@@ -105,7 +103,9 @@ private:
     alignas(64) std::atomic<Runnable*> remote_{nullptr};  // what they scheduled, newest first; &sleep_mark_: sleeping
     std::atomic<unsigned> wakes_done_{0};
     std::atomic<bool> stop_requested_{false};
-    std::atomic<int64_t> poll_max_ns_{kDefaultPollMaxNs};
+    std::atomic<int64_t> poll_max_ns_{PollParameters{}.max_ns};
+    std::atomic<int64_t> poll_grow_{PollParameters{}.grow};
+    std::atomic<int64_t> poll_shrink_{PollParameters{}.shrink};
     Runnable sleep_mark_;  // never run
     Runnable stop_;
 };

@@ -22,9 +22,6 @@ public:
     AioContext& context() const { return *context_; }
     int thread_id() const { return thread_id_; }  // the kernel's
 
-    // Applies to the loop from its next turn on; any thread.
-    void set_poll_max_ns(int64_t ns);
-
 private:
     explicit IOThread(std::string id) : id_(std::move(id)) {}
 

@@ -135,11 +135,11 @@ Task<void> hop_loop(benchmark::State& state, AioContext& there, AioContext& home
 void cross_thread_round_trip(benchmark::State& state) {
     auto context = make_context();
     auto thread = IOThread::create("bench");
-    context->set_poll_max_ns(state.range(0));
-    (*thread)->context().set_poll_max_ns(state.range(0));
+    context->set_poll_parameters({.max_ns = state.range(0)});
+    (*thread)->context().set_poll_parameters({.max_ns = state.range(0)});
     sync_wait(*context, hop_loop(state, (*thread)->context(), *context));
 }
-BENCHMARK(cross_thread_round_trip)->Arg(0)->Arg(AioContext::kDefaultPollMaxNs)->Arg(1'000'000)->UseRealTime();
+BENCHMARK(cross_thread_round_trip)->Arg(0)->Arg(PollParameters{}.max_ns)->Arg(1'000'000)->UseRealTime();
 
 Task<void> echo(Socket& socket) {
     std::byte byte[1];

@@ -63,7 +63,7 @@ void contexts_wake_each_other() {
 void contexts_wake_each_other_without_spinning() {
     Contexts contexts(2);
     for (unsigned i = 0; i < contexts.count(); i++)
-        contexts[i].set_poll_max_ns(0);
+        contexts[i].set_poll_parameters({.max_ns = 0});
     sync_wait(*contexts.home, hop_in_parallel(contexts, random_numbers(), 1000));
 }
 
@@ -130,7 +130,7 @@ void file_io_wakes_a_loop(void (*run)(AioContext&, Task<void>)) {
         return g_test_skip("the temporary directory has no O_DIRECT");
     g_assert_cmpint(fallocate(fd.get(), 0, 0, 1 << 20), ==, 0);
     run(*context, read_in_every_mode(fd.get()));
-    context->set_poll_max_ns(0);
+    context->set_poll_parameters({.max_ns = 0});
     run(*context, read_in_every_mode(fd.get()));
 }
 
@@ -162,7 +162,7 @@ void no_schedule_is_lost_while_the_loop_falls_asleep() {
     auto random = random_numbers();
     Counter counter;
     for (unsigned i = 1; i <= 5000; i++) {
-        context.set_poll_max_ns(random() % 2 ? 0 : AioContext::kDefaultPollMaxNs);
+        context.set_poll_parameters({.max_ns = random() % 2 ? 0 : PollParameters{}.max_ns});
         counter.queued = true;
         context.schedule(counter);
         while (counter.queued || counter.runs != i) {
