@@ -83,7 +83,7 @@ Task<int> NodeIo::co_copy_on_read(BlockDriverState& node, BlockDriverState* bott
         }
         if (!prefetch) {
             IovSlice slice(iov, done, piece.bytes);
-            if (int ret = co_await node.co_preadv(at, piece.bytes, slice.get(), RequestFlags::None); ret < 0)
+            if (int ret = co_await co_preadv(node, at, piece.bytes, slice.get(), RequestFlags::None); ret < 0)
                 co_return ret;
         }
         done += piece.bytes;

@@ -9,6 +9,8 @@
 namespace ashlar {
 
 Task<int> BlockDriverState::co_preadv(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) {
+    if (copies_on_read_ && !has(flags, RequestFlags::Serialising)) [[unlikely]]
+        return NodeIo::co_copy_on_read(*this, nullptr, offset, bytes, iov, flags);
     if (flags == RequestFlags::None && offset >= 0 && NodeIo::fits_driver(limits_, max_read_, offset, bytes, iov) &&
         offset <= driver_->length() - bytes)
         return driver_->co_preadv(offset, bytes, iov, flags);

@@ -42,6 +42,11 @@ void BlockDriverState::track_writes() {
     tracks_writes_ = needs_write_care_ = true;
 }
 
+void BlockDriverState::copy_on_read() {
+    track_writes();
+    copies_on_read_ = true;
+}
+
 void BlockDriverState::add_dirty_bitmap(std::shared_ptr<DirtyBitmap> bitmap) {
     dirty_bitmaps_.push_back(std::move(bitmap));
     needs_write_care_ = true;

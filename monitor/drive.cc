@@ -3,9 +3,11 @@
 #include "block/accounting.h"
 #include "block/cache_mode.h"
 #include "block/image_options.h"
+#include "block/temporary_overlay.h"
 #include "block/throttle_groups.h"
 #include "monitor/user_objects.h"
 #include "util/keyval.h"
+#include "util/report.h"
 
 namespace ashlar {
 
@@ -22,6 +24,7 @@ struct DriveOptions {
     std::string aio;
     std::optional<bool> readonly;
     bool snapshot = false;
+    bool copy_on_read = false;
     std::optional<bool> account_invalid;
     std::optional<bool> account_failed;
 
@@ -38,6 +41,7 @@ struct DriveOptions {
                 .optional("aio", &Drive::aio, "how requests are made")
                 .optional("readonly", &Drive::readonly, "whether the drive cannot be written")
                 .optional("snapshot", &Drive::snapshot, "keep changes in a temporary file")
+                .optional("copy-on-read", &Drive::copy_on_read, "keep what is read from a backing file")
                 .optional("stats-account-invalid", &Drive::account_invalid, "refused requests count as activity")
                 .optional("stats-account-failed", &Drive::account_failed, "failed requests count in times");
         return set;
@@ -50,8 +54,6 @@ Result<void> check(const DriveOptions& drive) {
             "Machine 'none' has no devices: use if=none, and export the drive with -nbd."));
     if (drive.media != "disk")
         return fail("'{}' invalid media: there are only disks", drive.media);
-    if (drive.snapshot)
-        return fail("snapshot=on: not supported: there is no format for the temporary file yet");
     if (drive.id && !is_valid_id(*drive.id))
         return fail("Parameter 'id' expects an identifier");
     return {};
@@ -141,18 +143,30 @@ Task<Result<void>> co_add_drive(BlockGraph& graph, std::string argument, unsigne
     flags.no_flush = is_no_flush(drive.cache);
     flags.read_only = drive.readonly.value_or(false);
     flags.auto_read_only = !drive.readonly;
+    const bool copies = drive.copy_on_read && !flags.read_only;
+    if (drive.copy_on_read && !copies)
+        warn_report("-drive {}: disabling copy-on-read on read-only drive", argument);
 
-    auto node = co_await graph.co_open(std::move(plan->node), Typing::Lenient, flags);
+    NodeFlags lowest = flags;
+    lowest.read_only |= drive.snapshot;
+    auto node = co_await graph.co_open(std::move(plan->node), Typing::Lenient, lowest);
+    if (node && drive.snapshot)
+        node = co_await co_open_temporary_overlay(graph, **node, flags);
     if (!node)
         co_return std::unexpected(std::move(node.error()));
     // The drive keeps the node from then on, or nobody does.
-    auto backend =
-        graph.add_backend(drive.id.value_or(fmt::format("none{}", number)), {BlockPerm::None, BlockPerm::All});
+    auto backend = graph.add_backend(
+        drive.id.value_or(fmt::format("none{}", number)),
+        {copies ? BlockPerm::ConsistentRead | BlockPerm::WriteUnchanged : BlockPerm::None, BlockPerm::All});
     Result<void> result;
     if (backend)
         result = co_await (*backend)->co_attach(**node);
     else
         result = std::unexpected(std::move(backend.error()));
+    if (result && copies) {
+        auto drained = co_await graph.co_drain(**node);
+        (*node)->copy_on_read();
+    }
     if (auto released = co_await graph.co_unref(**node); !released && result)
         result = std::move(released);
     if (!result)

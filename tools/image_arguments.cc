@@ -1,7 +1,7 @@
 #include "tools/image_arguments.h"
 
 #include "block/image_options.h"
-#include "tools/temporary_overlay.h"
+#include "block/temporary_overlay.h"
 #include "util/json.h"
 #include "util/keyval.h"
 #include "util/report.h"

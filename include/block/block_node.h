@@ -85,6 +85,10 @@ public:
     // alignment is more than a byte, else after this, in a drained section.
     void track_writes();
 
+    // From now on a read writes what comes from a backing file to this node: -drive copy-on-read=on. In a drained
+    // section; somebody above has WriteUnchanged.
+    void copy_on_read();
+
     // --- dirty bitmaps (block/node_bitmaps.h): the list changes in a drained section ---
     std::span<const std::shared_ptr<DirtyBitmap>> dirty_bitmaps() const { return dirty_bitmaps_; }
     void add_dirty_bitmap(std::shared_ptr<DirtyBitmap> bitmap);
@@ -109,6 +113,7 @@ private:
     SupportedFlags supported_;
     int64_t max_read_ = 0, max_write_ = 0;  // what goes to the driver without splitting
     bool tracks_writes_ = false;
+    bool copies_on_read_ = false;
     bool needs_write_care_ = false;  // a write must not go to the driver at once, whatever it is
     bool wants_debug_events_ = false;
     bool probed_raw_ = false;

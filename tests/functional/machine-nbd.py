@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 """`ashlar -drive ... -nbd ...`: what the command line alone exports, where, and how it ends."""
+import json
 import os
 import signal
 
-from ashlar_test import MIB, check, contains, digest, equal, free_port, main, qemu_in_our_place, skip
+from ashlar_test import KIB, MIB, check, contains, digest, equal, free_port, main, qemu_in_our_place, skip
 from raw_nbd import CMD_READ, EPERM, RawNbd
 
 
@@ -137,6 +138,56 @@ def test_help_and_version(t):
         if not qemu_in_our_place() or option != '-nbd':
             contains(t.run('ashlar', '-help').stdout, option)
     contains(t.run('ashlar', '-version').stdout.lower(), 'qemu' if qemu_in_our_place() else 'ashlar')
+
+
+def overlay(t):
+    base = t.image('base.raw', MIB)
+    top = t.path('top.qcow2')
+    t.run('qemu-img', 'create', '-q', '-f', 'qcow2', '-b', base, '-F', 'raw', top)
+    return base, top
+
+
+def allocated(t, top):
+    return sum(e['length'] for e in json.loads(t.run('qemu-img', 'map', '--output=json', top).stdout)
+               if e['depth'] == 0)
+
+
+def test_a_drive_keeps_what_is_read_from_a_backing_file(t):
+    ours_alone()
+    base, top = overlay(t)
+    for option, kept in (('off', 0), ('on', 128 * KIB)):
+        path = t.path(f'{option}.sock')
+        machine = t.machine('-drive', f'if=none,id=d,file={top},copy-on-read={option}', '-nbd', f'unix:{path},drive=d')
+        equal([b['inserted']['drv'] for b in machine.qmp.command('query-block')], ['qcow2'], "the drive's driver")
+        with RawNbd.connected(str(path), b'') as client:
+            equal(client.read(64 * KIB, 100), base.read_bytes()[64 * KIB:64 * KIB + 100], 'the data')
+            equal(client.read(1000, 100), base.read_bytes()[1000:1100], 'the data')
+        machine.quit()
+        equal(allocated(t, top), kept, 'the bytes that are in the image')
+    t.run('qemu-img', 'check', top)
+    t.run('qemu-img', 'compare', top, base)
+
+    base, top = overlay(t)
+    path = t.path('ro.sock')
+    machine = t.machine('-drive', f'if=none,id=d,file={top},copy-on-read=on,readonly=on', '-nbd', f'unix:{path},drive=d')
+    with RawNbd.connected(str(path), b'') as client:
+        client.read(0, 100)
+    machine.quit()
+    contains(machine.log.read_text(), 'disabling copy-on-read on read-only drive', 'the log')
+    equal(allocated(t, top), 0, 'the bytes that are in the image')
+
+
+def test_a_drives_changes_may_be_temporary(t):
+    ours_alone()
+    base, top = overlay(t)
+    before = top.read_bytes()
+    path = t.path('nbd.sock')
+    machine = t.machine('-drive', f'if=none,id=d,file={top},snapshot=on', '-nbd', f'unix:{path},drive=d,writable=on')
+    with RawNbd.connected(str(path), b'') as client:
+        equal(client.write(0, b'new'), 0, 'the error of a write')
+        equal(client.read(0, 4), b'new' + base.read_bytes()[3:4], 'the data')
+    machine.quit()
+    check(top.read_bytes() == before, 'the image is not touched')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-#include "tools/temporary_overlay.h"
+#include "block/temporary_overlay.h"
 
 #include "block/image_create.h"
 #include "util/json.h"
