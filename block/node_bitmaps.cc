@@ -58,19 +58,10 @@ Task<Result<void>> co_add_held(BlockDriverState& node, NewBitmap wanted) {
 
 Task<Result<void>> co_remove_held(BlockDriverState& node, std::string name) {
     auto drained = co_await node.graph().co_drain(node);
-    auto bitmap = get_bitmap(node, name);
+    auto bitmap = co_await co_begin_removal(node, std::move(name));
     if (!bitmap)
         co_return std::unexpected(std::move(bitmap.error()));
-    if (auto ok = (*bitmap)->check_use(DirtyBitmap::Use::Remove); !ok)
-        co_return ok;
-    if ((*bitmap)->is_persistent()) {
-        (*bitmap)->set_busy(true);  // while it is taken out of the image
-        auto removed = co_await node.driver().image_format()->co_remove_bitmap(name);
-        (*bitmap)->set_busy(false);
-        if (!removed)
-            co_return removed;
-    }
-    node.remove_dirty_bitmap(**bitmap);
+    finish_removal(node, **bitmap);
     co_return Result<void>();
 }
 
@@ -119,6 +110,27 @@ Task<Result<void>> co_add_bitmap(BlockDriverState& node, NewBitmap bitmap) {
 
 Task<Result<void>> co_remove_bitmap(BlockDriverState& node, std::string name) {
     return co_with(node, co_remove_held(node, std::move(name)));
+}
+
+Task<Result<std::shared_ptr<DirtyBitmap>>> co_begin_removal(BlockDriverState& node, std::string name) {
+    auto bitmap = get_bitmap(node, name);
+    if (!bitmap)
+        co_return bitmap;
+    if (auto ok = (*bitmap)->check_use(DirtyBitmap::Use::Remove); !ok)
+        co_return std::unexpected(std::move(ok.error()));
+    (*bitmap)->set_busy(true);
+    if (!(*bitmap)->is_persistent())
+        co_return bitmap;
+    if (auto removed = co_await node.driver().image_format()->co_remove_bitmap(std::move(name)); !removed) {
+        (*bitmap)->set_busy(false);
+        co_return std::unexpected(std::move(removed.error()));
+    }
+    co_return bitmap;
+}
+
+void finish_removal(BlockDriverState& node, DirtyBitmap& bitmap) {
+    bitmap.set_busy(false);
+    node.remove_dirty_bitmap(bitmap);
 }
 
 Result<void> clear_bitmap(BlockDriverState& node, std::string_view name) {

@@ -1,57 +1,11 @@
 // Commands about dirty bitmaps.
-#include "block/node_bitmaps.h"
-#include "monitor/bitmap_ref.h"
+#include "monitor/bitmap_args.h"
 #include "monitor/commands.h"
 #include "monitor/daemon.h"
 
 namespace ashlar {
 
 namespace {
-
-struct AddArgs {
-    std::string node;
-    std::string name;
-    std::optional<uint32_t> granularity;
-    bool persistent = false;
-    bool disabled = false;
-
-    static const OptionSet<AddArgs>& options() {
-        static const auto set =
-            OptionSet<AddArgs>("BlockDirtyBitmapAdd")
-                .required("node", &AddArgs::node, "device or node to watch")
-                .required("name", &AddArgs::name, "name of the bitmap")
-                .optional("granularity", &AddArgs::granularity, "bytes for each bit (default: a cluster, 4k to 64k)")
-                .optional("persistent", &AddArgs::persistent, "store it in the image")
-                .optional("disabled", &AddArgs::disabled, "do not record yet");
-        return set;
-    }
-};
-
-struct BitmapArgs {
-    std::string node;
-    std::string name;
-
-    static const OptionSet<BitmapArgs>& options() {
-        static const auto set = OptionSet<BitmapArgs>("BlockDirtyBitmap")
-                                    .required("node", &BitmapArgs::node, "device or node")
-                                    .required("name", &BitmapArgs::name, "name of the bitmap");
-        return set;
-    }
-};
-
-struct MergeArgs {
-    std::string node;
-    std::string target;
-    std::vector<BitmapRef> bitmaps;
-
-    static const OptionSet<MergeArgs>& options() {
-        static const auto set = OptionSet<MergeArgs>("BlockDirtyBitmapMerge")
-                                    .required("node", &MergeArgs::node, "device or node")
-                                    .required("target", &MergeArgs::target, "the bitmap to merge into")
-                                    .required("bitmaps", &MergeArgs::bitmaps, "those to merge");
-        return set;
-    }
-};
 
 struct BitmapHash {
     std::string sha256;
@@ -72,14 +26,11 @@ auto on_node(Daemon& daemon, const std::string& name, Fn fn) -> decltype(fn(std:
     return fn(**node);
 }
 
-Task<Result<void>> bitmap_add(Daemon& daemon, AddArgs args) {
+Task<Result<void>> bitmap_add(Daemon& daemon, BitmapAddArgs args) {
     auto node = daemon.graph().find_device_or_node(args.node);
     if (!node)
         co_return std::unexpected(std::move(node.error()));
-    co_return co_await co_add_bitmap(**node, {.name = std::move(args.name),
-                                              .granularity = args.granularity,
-                                              .persistent = args.persistent,
-                                              .enabled = !args.disabled});
+    co_return co_await co_add_bitmap(**node, args.wanted());
 }
 
 Task<Result<void>> bitmap_remove(Daemon& daemon, BitmapArgs args) {
@@ -101,12 +52,9 @@ Task<Result<void>> bitmap_disable(Daemon& daemon, BitmapArgs args) {
     co_return on_node(daemon, args.node, [&](BlockDriverState& node) { return enable_bitmap(node, args.name, false); });
 }
 
-Task<Result<void>> bitmap_merge(Daemon& daemon, MergeArgs args) {
-    std::vector<BitmapName> sources;
-    for (const BitmapRef& source : args.bitmaps)
-        sources.push_back(source.get());
+Task<Result<void>> bitmap_merge(Daemon& daemon, BitmapMergeArgs args) {
     co_return on_node(daemon, args.node,
-                      [&](BlockDriverState& node) { return merge_bitmaps(node, args.target, sources); });
+                      [&](BlockDriverState& node) { return merge_bitmaps(node, args.target, args.sources()); });
 }
 
 Task<Result<BitmapHash>> bitmap_hash(Daemon& daemon, BitmapArgs args) {

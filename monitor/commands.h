@@ -11,5 +11,6 @@ void add_bitmap_commands(QmpCommands& commands, Daemon& daemon);
 void add_block_commands(QmpCommands& commands, Daemon& daemon);
 void add_export_commands(QmpCommands& commands, Daemon& daemon);
 void add_object_commands(QmpCommands& commands, Daemon& daemon);
+void add_transaction_commands(QmpCommands& commands, Daemon& daemon);
 
 }  // namespace ashlar

@@ -16,6 +16,7 @@ Daemon::Daemon(AioContext& context, const DriverRegistry& drivers)
     add_block_commands(commands_, *this);
     add_export_commands(commands_, *this);
     add_object_commands(commands_, *this);
+    add_transaction_commands(commands_, *this);
 }
 
 Daemon::~Daemon() = default;

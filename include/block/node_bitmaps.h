@@ -42,6 +42,10 @@ FoundBitmap find_bitmap_below(const BlockDriverState& node, std::string_view nam
 [[nodiscard]] Task<Result<void>> co_add_bitmap(BlockDriverState& node, NewBitmap bitmap);
 // From the image, too, if it is stored there.
 [[nodiscard]] Task<Result<void>> co_remove_bitmap(BlockDriverState& node, std::string name);
+// The same in two steps, in a drained section: then it is busy, and out of the image until that is closed, and nothing
+// can go wrong with finish_removal() any more. Who sets it free (set_busy()) instead has it as before.
+[[nodiscard]] Task<Result<std::shared_ptr<DirtyBitmap>>> co_begin_removal(BlockDriverState& node, std::string name);
+void finish_removal(BlockDriverState& node, DirtyBitmap& bitmap);
 Result<void> clear_bitmap(BlockDriverState& node, std::string_view name);
 Result<void> enable_bitmap(BlockDriverState& node, std::string_view name, bool on);
 // `target` then has what any of the others has; or, on failure, what it had.

@@ -187,5 +187,88 @@ def bitmap_hash(machine):
     return machine.qmp.command('x-debug-block-dirty-bitmap-sha256', node='disk0', name='a')['sha256']
 
 
+def actions(*steps):
+    """(VERB, NAME, ...) of disk0's bitmaps; ('abort',)"""
+    def action(verb, name=None, **more):
+        if verb == 'abort':
+            return {'type': 'abort', 'data': {}}
+        key = 'target' if verb == 'merge' else 'name'
+        return {'type': f'block-dirty-bitmap-{verb}', 'data': {'node': 'disk0', key: name, **more}}
+    return [action(*step[:2], **(step[2] if len(step) > 2 else {})) for step in steps]
+
+
+def state(machine):
+    return {b['name']: (b['recording'], b['busy'], b['persistent'], b['count']) for b in shown(machine) or []}
+
+
+def test_a_transaction_is_all_or_nothing(t):
+    machine = t.machine()
+    qmp = machine.qmp
+    image = t.path('disk.qcow2')
+    t.run('ashlar-img', 'create', '-q', '-f', 'qcow2', image, '4M')
+    qmp.command('blockdev-add', driver='qcow2', node_name='disk0', file={'driver': 'file', 'filename': str(image)})
+    path = start_server(t, machine)
+    qmp.command('block-export-add', type='nbd', id='e', node_name='disk0', name='e', writable=True)
+
+    def done(*steps):
+        qmp.command('transaction', actions=actions(*steps))
+
+    def refused(reason, *steps, **more):
+        before = state(machine)
+        equal(qmp.refusal('transaction', actions=actions(*steps), **more).desc, reason, 'the refusal')
+        equal(state(machine), before, f'the bitmaps after {steps}')
+
+    done()
+    done(('add', 'a'), ('add', 'b', {'disabled': True}), ('add', 'p', {'persistent': True}))
+    with RawNbd.connected(path, b'e') as client:
+        client.write(0, b'x')
+        client.write(MIB, b'x')
+    refused('Bitmap already exists: a', ('add', 'c'), ('add', 'a'))
+    aborted = 'Transaction aborted using Abort action'
+    refused(aborted, ('abort',))
+    refused(aborted, ('add', 'c'), ('remove', 'a'), ('remove', 'p'), ('enable', 'b'), ('disable', 'c'), ('abort',))
+    refused(aborted, ('merge', 'b', {'bitmaps': ['a']}), ('clear', 'a'), ('clear', 'p'), ('abort',))
+    refused(aborted, ('clear', 'a'), ('clear', 'a'), ('merge', 'a', {'bitmaps': ['p']}), ('abort',))
+    in_use = "Bitmap 'a' is currently in use by another operation and cannot be used"
+    refused(in_use, ('remove', 'a'), ('remove', 'a'))
+    refused(in_use, ('remove', 'a'), ('clear', 'a'))
+    refused('Bitmap already exists: a', ('remove', 'a'), ('add', 'a'))
+    refused("Dirty bitmap 'none' not found", ('disable', 'a'), ('merge', 'a', {'bitmaps': ['b', 'none']}))
+    refused("Action 'block-dirty-bitmap-clear' does not support Transaction property completion-mode = grouped",
+            ('clear', 'a'), properties={'completion-mode': 'grouped'})
+    equal(state(machine)['a'], (True, False, False, 128 * KIB), "a's state")
+
+    done(('add', 'm', {'disabled': True}), ('merge', 'm', {'bitmaps': ['a', 'b']}), ('clear', 'a'), ('remove', 'b'),
+         ('disable', 'a'))
+    equal(state(machine), {'a': (False, False, False, 0), 'm': (False, False, False, 128 * KIB),
+                           'p': (True, False, True, 128 * KIB)}, 'the bitmaps')
+    done(('add', 'c'), ('remove', 'c'))
+    done(('enable', 'a'))
+    qmp.command('block-export-del', id='e')
+    qmp.event('BLOCK_EXPORT_DELETED')
+    machine.quit()
+    # The one that an aborted transaction had removed was stored; and is removed for good by one that succeeds.
+    def stored():
+        info = json.loads(t.run('qemu-img', 'info', '--output=json', image).stdout)
+        return [b['name'] for b in info['format-specific']['data'].get('bitmaps', [])]
+
+    equal(stored(), ['p'], 'the bitmaps in the image')
+    machine = t.machine('-blockdev', f'qcow2,node-name=disk0,file.driver=file,file.filename={image}')
+    machine.qmp.command('transaction', actions=actions(('remove', 'p')))
+    machine.quit()
+    equal(stored(), [], 'the bitmaps in the image')
+
+
+def test_a_transactions_arguments_are_checked(t):
+    qmp = t.machine().qmp
+    for arguments, part in (({}, "'actions' is missing"), ({'actions': [{'type': 'abort'}]}, "data' is missing"),
+                            ({'actions': [{'data': {}}]}, "type' is missing"),
+                            ({'actions': [{'type': 'nope', 'data': {}}]}, "does not accept value 'nope'"),
+                            ({'actions': [{'type': 'abort', 'data': {'x': 1}}]}, "'actions[0].data.x' is unexpected"),
+                            ({'actions': [], 'properties': {'completion-mode': 'x'}}, "does not accept value 'x'")):
+        contains(qmp.refusal('transaction', **arguments).desc, part, 'the refusal')
+    contains(qmp.refusal('transaction', actions=actions(('add', 'a'))).desc, 'disk0', 'the refusal')
+
+
 if __name__ == '__main__':
     main()
