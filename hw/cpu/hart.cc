@@ -1,0 +1,175 @@
+#include "hw/hart.h"
+
+#include "hw/cpu/hart_state.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace ashlar {
+
+namespace {
+
+// Between two looks at interrupts, the clock and kicks: some microseconds.
+constexpr uint64_t kChunk = 4096;
+
+constexpr unsigned kPcNumber = 32, kFloatNumber = 33, kCsrNumber = 65;
+
+}  // namespace
+
+Hart::Hart(Bus& bus, MachineClock& clock, unsigned id) : state_(std::make_unique<HartState>(bus, clock, id)) {
+    state_->power_on(0);
+}
+
+Hart::~Hart() = default;
+
+unsigned Hart::id() const {
+    return state_->id;
+}
+
+void Hart::reset(uint64_t pc) {
+    state_->power_on(pc);
+}
+
+Hart::Stop Hart::run(uint64_t instructions) {
+    HartState& s = *state_;
+    s.look_at_timer();
+    while (instructions > 0) {
+        if (s.kicked.load(std::memory_order_relaxed) && s.kicked.exchange(false))
+            return Stop::Kicked;
+        if (s.retired - s.timer_looked_at >= kChunk)
+            s.look_at_timer();
+        if (s.waiting) {
+            if (!has_work())
+                return Stop::Wfi;
+            s.waiting = false;
+        }
+        if (s.take_interrupt()) {
+            --instructions;
+            continue;
+        }
+        s.left = s.chunk = static_cast<int64_t>(std::min(instructions, kChunk));
+        s.leave = false;
+        if (const Slot* slot = instructions == 1 ? s.locate_single() : s.locate())
+            dispatch(s, slot);
+        else if (s.stopped_at_breakpoint) {
+            s.left = s.chunk = 0;
+            s.stopped_at_breakpoint = false;
+            return Stop::Breakpoint;
+        } else {
+            s.take(s.fault);
+        }
+        const auto ran = static_cast<uint64_t>(s.chunk - s.left);
+        s.retired += ran;
+        s.left = s.chunk = 0;
+        // A trap takes its turn, too.
+        instructions -= std::clamp<uint64_t>(ran, 1, instructions);
+    }
+    return Stop::Budget;
+}
+
+void Hart::kick() {
+    state_->kicked = true;
+}
+
+void Hart::set_level(unsigned input, bool level) {
+    const uint64_t bit = 1ull << input;
+    if (!level) {
+        state_->lines.fetch_and(~bit, std::memory_order_release);
+        return;
+    }
+    const uint64_t old = state_->lines.fetch_or(bit, std::memory_order_release);
+    if (!(old & bit) && state_->waker)
+        state_->waker();
+}
+
+void Hart::set_waker(std::function<void()> waker) {
+    state_->waker = std::move(waker);
+}
+
+bool Hart::has_work() const {
+    HartState& s = *state_;
+    s.look_at_timer();
+    return s.pending() & s.mie;
+}
+
+uint64_t Hart::next_timer() const {
+    return state_->stimecmp_on() ? state_->stimecmp : std::numeric_limits<uint64_t>::max();
+}
+
+bool Hart::read_register(unsigned number, uint64_t& value) const {
+    const HartState& s = *state_;
+    if (number < kPcNumber)
+        value = s.x[number];
+    else if (number == kPcNumber)
+        value = s.pc;
+    else if (number < kCsrNumber)
+        value = s.f[number - kFloatNumber];
+    else
+        return number < kCsrNumber + 4096 && s.read_csr(number - kCsrNumber, value);
+    return true;
+}
+
+bool Hart::write_register(unsigned number, uint64_t value) {
+    HartState& s = *state_;
+    if (number == 0)
+        return true;
+    if (number < kPcNumber)
+        s.x[number] = value;
+    else if (number == kPcNumber)
+        s.pc = value & ~1ull;
+    else if (number < kCsrNumber)
+        s.f[number - kFloatNumber] = value;
+    else {
+        uint64_t old;
+        if (number >= kCsrNumber + 4096 || !s.read_csr(number - kCsrNumber, old))
+            return false;
+        s.write_csr(number - kCsrNumber, value);
+    }
+    return true;
+}
+
+bool Hart::read_memory(uint64_t address, std::span<uint8_t> bytes) {
+    HartState& s = *state_;
+    while (!bytes.empty()) {
+        const size_t now = std::min<size_t>(bytes.size(), kPageBytes - (address & kPageOffset));
+        uint64_t physical;
+        const uint8_t* memory = s.look_up(address, physical) ? s.bus.memory(physical, now) : nullptr;
+        if (!memory)
+            return false;
+        memcpy(bytes.data(), memory, now);
+        address += now;
+        bytes = bytes.subspan(now);
+    }
+    return true;
+}
+
+bool Hart::write_memory(uint64_t address, std::span<const uint8_t> bytes) {
+    HartState& s = *state_;
+    s.code.suspect();
+    s.flush_all();
+    while (!bytes.empty()) {
+        const size_t now = std::min<size_t>(bytes.size(), kPageBytes - (address & kPageOffset));
+        uint64_t physical;
+        uint8_t* memory = s.look_up(address, physical) ? s.bus.ram().at(physical, now) : nullptr;
+        if (!memory)
+            return false;
+        memcpy(memory, bytes.data(), now);
+        address += now;
+        bytes = bytes.subspan(now);
+    }
+    return true;
+}
+
+void Hart::set_breakpoint(uint64_t address, bool set) {
+    if (set)
+        state_->breakpoints.insert(address);
+    else
+        state_->breakpoints.erase(address);
+    state_->flush_all();
+}
+
+uint64_t Hart::instructions() const {
+    return state_->retired;
+}
+
+}  // namespace ashlar
