@@ -58,7 +58,7 @@ struct NbdPeerReply {
 
 class NbdPeer {
 public:
-    explicit NbdPeer(NbdServer& server) : server_(server), context_(server.home()) {
+    explicit NbdPeer(NbdServer& server) : context_(server.home()) {
         int pair[2];
         g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
         fd_.reset(pair[0]);
@@ -252,7 +252,6 @@ public:
     void set_style(nbd::HeaderStyle style) { style_ = style; }
 
 private:
-    NbdServer& server_;
     AioContext& context_;
     UniqueFd fd_;
     nbd::HeaderStyle style_ = nbd::HeaderStyle::Simple;
