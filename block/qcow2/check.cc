@@ -114,19 +114,15 @@ Task<Result<void>> co_declare_healthy(Image& image) {
 void forget_refcount_structures(Check& check) {
     const Image& image = check.image;
     const Geometry& geometry = image.geometry();
-    auto drop = [&](uint64_t cluster) {
-        if (uint64_t before = check.references.get(cluster))
-            check.references.set(cluster, before - 1);
-    };
     // What Check::count() has counted for them.
     uint64_t table = image.header.reftable_offset;
     uint64_t table_bytes = uint64_t{image.header.reftable_clusters} << geometry.cluster_bits;
     uint64_t end = table_bytes != 0 && table <= kMaxHostOffset ? geometry.clusters(table + table_bytes) : 0;
     if (end <= check.clusters)
         for (uint64_t at = table >> geometry.cluster_bits; at < end; at++)
-            drop(at);
+            check.uncount(at);
     for (uint64_t offset : check.counted_blocks)
-        drop(offset >> geometry.cluster_bits);
+        check.uncount(offset >> geometry.cluster_bits);
 }
 
 Task<Result<ImageCheck>> co_check(Image& image, CheckFix fix, CheckReporter report) {

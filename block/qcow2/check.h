@@ -9,6 +9,7 @@
 #include "block/qcow2/cluster_counts.h"
 #include "block/qcow2/image.h"
 
+#include <unordered_map>
 #include <vector>
 
 namespace ashlar::qcow2 {
@@ -35,9 +36,10 @@ struct Check {
     const uint64_t clusters;     // of the file
     ImageCheck result;
     ImageCheck::Clusters statistics;
-    ClusterCounts references;
-    std::vector<uint64_t> reftable;        // as it is in the file; 0 where a block is of no use
-    std::vector<uint64_t> counted_blocks;  // offsets of all those that were counted as references
+    ClusterCounts references;                       // geometry.max_refcount() at most
+    std::unordered_map<uint64_t, uint64_t> beyond;  // by cluster, those that there is no room for in `references`
+    std::vector<uint64_t> reftable;                 // as it is in the file; 0 where a block is of no use
+    std::vector<uint64_t> counted_blocks;           // offsets of all those that were counted as references
     struct Dangling {
         uint64_t first, end;  // clusters
         uint64_t times;
@@ -71,6 +73,12 @@ struct Check {
 
     // So many more references to what is there.
     void count(uint64_t offset, uint64_t bytes, uint64_t times = 1);
+    // One less.
+    void uncount(uint64_t cluster);
+    uint64_t times_counted(uint64_t cluster) const {
+        auto more = beyond.find(cluster);
+        return references.get(cluster) + (more != beyond.end() ? more->second : 0);
+    }
     // What the file says, or is going to when the repair is done.
     uint64_t refcount(uint64_t cluster) const {
         uint64_t wrong = counted_wrongly.get(cluster);

@@ -219,9 +219,9 @@ Task<int> co_count_refcount_structures(Check& check) {
         } else {
             check.count(entry, geometry.cluster_size());
             check.counted_blocks.push_back(entry);
-            bad = check.references.get(cluster) != 1;
+            bad = check.times_counted(cluster) != 1;
             if (bad)
-                check.repairs(check.fixes_all(), " refcount block {} refcount={}", i, check.references.get(cluster));
+                check.repairs(check.fixes_all(), " refcount block {} refcount={}", i, check.times_counted(cluster));
         }
         if (bad) {
             // One that nobody needs may wait for a repair of everything.
@@ -287,9 +287,20 @@ void Check::count(uint64_t offset, uint64_t bytes, uint64_t times) {
                 at << geometry.cluster_bits);
             result.corruptions++;
             references.set(at, geometry.max_refcount());
+            uint64_t& more = beyond[at];
+            more += std::min(times - (geometry.max_refcount() - before), ~more);
         } else {
             references.set(at, before + times);
         }
+    }
+}
+
+void Check::uncount(uint64_t cluster) {
+    if (auto more = beyond.find(cluster); more != beyond.end()) {
+        if (--more->second == 0)
+            beyond.erase(more);
+    } else if (uint64_t before = references.get(cluster)) {
+        references.set(cluster, before - 1);
     }
 }
 

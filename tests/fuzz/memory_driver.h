@@ -42,6 +42,12 @@ public:
         co_return 0;
     }
     Task<int> co_flush() override { co_return 0; }
+    Task<Result<>> co_truncate(int64_t size, bool, PreallocMode, RequestFlags) override {
+        if (static_cast<size_t>(size) > MemoryFile::kMaxBytes)
+            co_return fail_errno(ENOSPC, "the file is full");
+        g_memory_file.bytes.resize(static_cast<size_t>(size));
+        co_return {};
+    }
     int64_t length() const override { return static_cast<int64_t>(g_memory_file.bytes.size()); }
 };
 

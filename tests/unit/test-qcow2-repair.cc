@@ -272,6 +272,8 @@ const Damage kDamages[] = {
     {"reftable-zero", "plain", change_reftable(0, [](uint64_t) { return uint64_t{0}; })},
     {"reftable-twice", "plain", [](Patient& p) { p.put64(p.reftable() + 8, p.refblock()); }},
     {"reftable-block-is-l1", "plain", [](Patient& p) { p.put64(p.reftable() + 8, p.l1()); }},
+    {"reftable-block-is-l1-bits-1", "bits-1", [](Patient& p) { p.put64(p.reftable() + 8, p.l1()); },
+     kRepairable | kKeepsContents},  // qemu-img finds one thing of the two
     {"reftable-offset-0", "plain", [](Patient& p) { p.put64(48, 0); }, kRepairable | kKeepsContents},
     {"reftable-offset-unaligned", "plain", [](Patient& p) { p.put64(48, p.reftable() + 512); },
      kRepairable | kKeepsContents},
