@@ -4,6 +4,7 @@
 #include "block/qcow2/create.h"
 #include "block/qcow2/driver.h"
 #include "util/json.h"
+#include "util/report.h"
 
 #include <cerrno>
 
@@ -43,12 +44,30 @@ Task<Result<void>> co_fill(CreateContext& context, BlockBackend& file, const Cre
     co_return filled ? closed : filled;
 }
 
-// Its length is given to it when the image is filled. A name without protocol is a file's.
-Task<Result<void>> co_create_data_file(CreateContext& context, const CreateOptions& options) {
+Task<Result<void>> co_make(CreateContext& context, const CreateOptions& options, const ImagePlan& plan) {
+    auto file = co_await context.co_create_file(static_cast<int64_t>(plan.file_length));
+    if (!file)
+        co_return std::unexpected(std::move(file.error()));
+    if (auto written = co_await co_write_plan(**file, plan); !written)
+        co_return written;
+    if (options.preallocation == PreallocMode::Off && !options.data_file)
+        co_return {};
+    co_return co_await co_fill(context, **file, options);
+}
+
+// The data file's length is given to it when the image is filled. A name without protocol is a file's.
+Task<Result<void>> co_make_with_data_file(CreateContext& context, const CreateOptions& options, const ImagePlan& plan) {
     auto protocol = context.graph().registry().protocol_for(*options.data_file);
     if (!protocol)
         co_return std::unexpected(std::move(protocol.error()));
-    co_return co_await co_create_image(context.graph(), **protocol, *options.data_file, Json{{"size", 0}});
+    const DriverType& type = **protocol;
+    if (auto made = co_await co_create_image(context.graph(), type, *options.data_file, Json{{"size", 0}}); !made)
+        co_return made;
+    auto done = co_await co_make(context, options, plan);
+    if (!done && type.co_create && type.remove)
+        if (auto removed = type.remove(*options.data_file); !removed)
+            error_report(removed.error());
+    co_return done;
 }
 
 }  // namespace
@@ -68,16 +87,8 @@ Task<Result<void>> co_create(CreateContext& context) {
     if (!plan)
         co_return std::unexpected(std::move(plan.error()));
     if (options->data_file)
-        if (auto made = co_await co_create_data_file(context, *options); !made)
-            co_return made;
-    auto file = co_await context.co_create_file(static_cast<int64_t>(plan->file_length));
-    if (!file)
-        co_return std::unexpected(std::move(file.error()));
-    if (auto written = co_await co_write_plan(**file, *plan); !written)
-        co_return written;
-    if (options->preallocation == PreallocMode::Off && !options->data_file)
-        co_return {};
-    co_return co_await co_fill(context, **file, *options);
+        co_return co_await co_make_with_data_file(context, *options, *plan);
+    co_return co_await co_make(context, *options, *plan);
 }
 
 }  // namespace ashlar::qcow2

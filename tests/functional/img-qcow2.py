@@ -172,5 +172,14 @@ def test_every_kind_of_qcow2_is_converted_both_ways(t):
             equal(back.read_bytes() == raw.read_bytes(), True, f'{options} {more}: the contents are the same')
 
 
+def test_an_image_that_cannot_be_made_leaves_no_data_file(t):
+    data = t.path('data.raw')
+    for image in t.path('nowhere') / 'a.qcow2', '/dev/full':
+        for tool in 'qemu-img', 'ashlar-img':
+            done = t.run(tool, 'create', '-f', 'qcow2', '-o', f'data_file={data}', image, '1M', status=None)
+            equal(done.returncode, 1, f'the exit status of {tool} for {image}')
+            equal(data.exists(), False, f'that there is a data file after {tool} for {image}')
+
+
 if __name__ == '__main__':
     main()
