@@ -190,8 +190,8 @@ BlockLimits Qcow2Driver::limits() const {
 }
 
 SupportedFlags Qcow2Driver::supported_flags() const {
-    return {.write = RequestFlags::Compressed | RequestFlags::Unchanged,
-            .write_zeroes = RequestFlags::MayUnmap | RequestFlags::NoFallback};
+    const RequestFlags fast = image_->format.version >= 3 ? RequestFlags::NoFallback : RequestFlags::None;
+    return {.write = RequestFlags::Compressed | RequestFlags::Unchanged, .write_zeroes = RequestFlags::MayUnmap | fast};
 }
 
 Task<BlockStatus> Qcow2Driver::co_block_status(bool want_zero, int64_t offset, int64_t bytes) {

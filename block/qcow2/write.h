@@ -11,7 +11,8 @@ namespace ashlar::qcow2 {
 [[nodiscard]] Task<int> co_write_compressed(Image& image, BdrvChild* backing, int64_t offset, int64_t bytes,
                                             IoVector iov);
 
-// By changing the mapping only. -ENOTSUP where that cannot be done: parts of clusters, version 2, raw data files.
+// By changing the mapping only; what reads as zeroes says so itself, but for version 2. -ENOTSUP where that cannot be
+// done: parts of clusters with data, version 2 with a backing file, raw data files.
 [[nodiscard]] Task<int> co_write_zeroes(Image& image, BdrvChild* backing, int64_t offset, int64_t bytes,
                                         bool may_unmap);
 

@@ -1,4 +1,5 @@
 #include "block/qcow2/write.h"
+#include "block/block_node.h"
 #include "block/qcow2/write_state.h"
 
 #include <algorithm>
@@ -29,6 +30,15 @@ struct Zeroing {
         return is_zero(kind) || (is_unallocated(kind) && !has_backing);
     }
 
+    // The entry says itself that there are zeroes, whatever is below, or comes to be.
+    bool is_marked(const L2Entry& entry) const {
+        if (entry.descriptor & kCompressed)
+            return false;
+        return format.geometry.extended_l2 ? entry.bitmap == kAllZero : is_zero(subcluster_kind(entry, 0, format));
+    }
+    // Nothing is below, and what comes to be there may show.
+    bool need_not_say() const { return !has_backing && (discard || format.version < 3); }
+
     bool is_owned(const L2Entry& entry) const {
         return !(entry.descriptor & kCompressed) && entry.copied() && (entry.host_offset() != 0 || format.data_file);
     }
@@ -39,15 +49,10 @@ struct Zeroing {
             return L2Entry{};
         bool keeps = is_owned(entry) && (!may_unmap || (keeps_place && format.version >= 3));
         bool nothing_to_free = !(entry.descriptor & kCompressed) && entry.host_offset() == 0 && !entry.copied();
-        if (discard && (nothing_to_free || (keeps && reads_as_zero(entry))))
+        if ((is_marked(entry) || (need_not_say() && reads_as_zero(entry))) && (keeps || nothing_to_free))
             return entry;
-        if (reads_as_zero(entry) && (keeps || nothing_to_free))
-            return entry;
-        if (format.version < 3) {
-            if (has_backing || !may_unmap)
-                return std::nullopt;
-            return L2Entry{};
-        }
+        if (format.version < 3)
+            return has_backing ? std::nullopt : std::optional(L2Entry{});
         L2Entry result{keeps ? entry.descriptor & (kOffsetMask | kCopied) : 0, 0};
         if (format.geometry.extended_l2)
             result.bitmap = kAllZero;
@@ -96,7 +101,7 @@ Task<int> co_zero_some(Image& image, const Zeroing& zeroing, uint64_t guest, uin
     WriteState& state = *image.writing;
     const Geometry& geometry = image.geometry();
     uint64_t start = geometry.cluster_start(guest);
-    if (!(image.l1.get(geometry.l1_index(guest)) & kOffsetMask) && (!zeroing.has_backing || zeroing.discard)) {
+    if (!(image.l1.get(geometry.l1_index(guest)) & kOffsetMask) && zeroing.need_not_say()) {
         done = std::min(end, (geometry.l1_index(guest) + 1) << (geometry.cluster_bits + geometry.l2_bits()));
         co_return 0;  // no table, nothing to be seen
     }
@@ -149,18 +154,72 @@ Task<int> co_zero_some(Image& image, const Zeroing& zeroing, uint64_t guest, uin
     co_return 0;
 }
 
+// Cuts `end` down to what can be changed at once; false: something has changed meanwhile, look again. With the lock.
+Task<bool> co_may_zero(WriteState& state, CoMutex::Guard& guard, uint64_t guest, uint64_t& end, int& ret) {
+    const Geometry& geometry = state.image.geometry();
+    uint64_t limit = geometry.cluster_end(end);
+    if (!co_await state.co_may_change(guard, geometry.cluster_start(guest), limit))
+        co_return false;
+    end = std::min(end, limit);
+    ret = state.refcounts.has_many_frees() ? co_await state.co_writeback() : 0;
+    co_return true;
+}
+
 Task<int> co_zero_range(Image& image, Zeroing zeroing, uint64_t guest, uint64_t end) {
     WriteState& state = *image.writing;
-    const Geometry& geometry = image.geometry();
     while (guest < end) {
         auto guard = co_await state.allocation_lock.co_lock();
-        uint64_t limit = geometry.cluster_end(end);
-        if (!co_await state.co_may_change(guard, geometry.cluster_start(guest), limit))
+        uint64_t limit = end;
+        int ret = 0;
+        if (!co_await co_may_zero(state, guard, guest, limit, ret))
             continue;
-        if (state.refcounts.has_many_frees())
-            if (int ret = co_await state.co_writeback(); ret < 0)
-                co_return ret;
-        if (int ret = co_await co_zero_some(image, zeroing, guest, std::min(end, limit), guest); ret < 0)
+        if (ret == 0)
+            ret = co_await co_zero_some(image, zeroing, guest, limit, guest);
+        if (ret < 0)
+            co_return ret;
+    }
+    co_return 0;
+}
+
+// Whether what is below reads as zeroes.
+Task<bool> co_is_zero_below(BdrvChild* backing, uint64_t begin, uint64_t end) {
+    while (backing && begin < end) {
+        BlockStatus status = co_await backing->node().co_block_status_above(true, static_cast<int64_t>(begin),
+                                                                            static_cast<int64_t>(end - begin));
+        if (status.ret < 0 || (status.bytes > 0 && !status.has(BlockStatus::Zero)))
+            co_return false;
+        if (status.bytes == 0)
+            break;  // behind its end
+        begin += static_cast<uint64_t>(status.bytes);
+    }
+    co_return true;
+}
+
+// A part of a subcluster whose rest reads as zeroes: all of it. -ENOTSUP: that is not so.
+Task<int> co_zero_part(Image& image, const Zeroing& zeroing, BdrvChild* backing, uint64_t guest, uint64_t end) {
+    WriteState& state = *image.writing;
+    const Geometry& geometry = image.geometry();
+    const uint64_t mask = geometry.subcluster_size() - 1;
+    const uint64_t whole = guest & ~mask, whole_end = (end + mask) & ~mask;
+    if (whole_end - whole > geometry.subcluster_size())
+        co_return -ENOTSUP;
+    const bool zero_below =
+        co_await co_is_zero_below(backing, whole, guest) && co_await co_is_zero_below(backing, end, whole_end);
+    for (uint64_t at = whole; at < whole_end;) {
+        auto guard = co_await state.allocation_lock.co_lock();
+        uint64_t limit = whole_end;
+        int ret = 0;
+        if (!co_await co_may_zero(state, guard, whole, limit, ret))
+            continue;
+        // What holds no data is not given any without the lock.
+        Run run;
+        if (ret == 0)
+            ret = co_await image.co_map(guest, 1, run);
+        if (ret == 0 && !is_zero(run.kind) && !(is_unallocated(run.kind) && zero_below))
+            ret = -ENOTSUP;
+        if (ret == 0)
+            ret = co_await co_zero_some(image, zeroing, whole, whole_end, at);
+        if (ret < 0)
             co_return ret;
     }
     co_return 0;
@@ -177,12 +236,12 @@ Task<int> co_write_zeroes(Image& image, BdrvChild* backing, int64_t offset, int6
     auto guest = static_cast<uint64_t>(offset);
     uint64_t end = rounded_end(image, guest + static_cast<uint64_t>(bytes));
     const Geometry& geometry = image.geometry();
-    if (((guest | end) & (geometry.subcluster_size() - 1)) != 0 || image.data_file_raw)
+    if (image.data_file_raw || (image.format.version < 3 && backing))
         co_return -ENOTSUP;
-    if (image.format.version < 3 && (backing || !may_unmap))
-        co_return -ENOTSUP;
-    co_return co_await co_zero_range(
-        image, {image.format, backing != nullptr, false, may_unmap, image.writing->discard_no_unref}, guest, end);
+    Zeroing zeroing{image.format, backing != nullptr, false, may_unmap, image.writing->discard_no_unref};
+    if (((guest | end) & (geometry.subcluster_size() - 1)) != 0)
+        co_return co_await co_zero_part(image, zeroing, backing, guest, end);
+    co_return co_await co_zero_range(image, zeroing, guest, end);
 }
 
 Task<int> co_discard(Image& image, BdrvChild* backing, int64_t offset, int64_t bytes) {
