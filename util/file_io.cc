@@ -52,7 +52,7 @@ void FileOp::await_suspend(std::coroutine_handle<> h) {
         auto& self = static_cast<FileOp&>(op);
         // Linux before 4.18 has no asynchronous fdatasync, and some file systems still have none.
         if (self.mode_ == AioMode::Native && op.kind == Kind::Fsync && result == -EINVAL)
-            return self.run_in_pool();
+            return self.run_blocking_call();
         self.result_ = result;
         self.job_.coroutine.resume();
     };
@@ -66,14 +66,29 @@ void FileOp::await_suspend(std::coroutine_handle<> h) {
     if (mode_ != AioMode::Threads && context.has_uring())
         context.submit(*this);
     else
-        run_in_pool();
+        run_blocking_call();
 }
 
-void FileOp::run_in_pool() {
+int FileOp::perform() {
+    if (allocate_ > 0)
+        (void)fallocate(fd, FALLOC_FL_KEEP_SIZE, offset, allocate_);
+    return perform_blocking(*this);
+}
+
+void FileOp::run_blocking_call() {
     job_.op = this;
+    if (makes_blocking_calls()) {
+        job_.run = [](Runnable& job) {
+            FileOp& op = *static_cast<Job&>(job).op;
+            op.result_ = op.perform();
+            op.job_.coroutine.resume();
+        };
+        AioContext::current()->schedule_after_turn(job_);
+        return;
+    }
     job_.work = [](ThreadPool::Job& job) {
         FileOp& op = *static_cast<Job&>(job).op;
-        op.result_ = perform_blocking(op);
+        op.result_ = op.perform();
     };
     ThreadPool::instance().submit(job_);
 }

@@ -11,6 +11,17 @@ namespace ashlar {
 
 namespace {
 constexpr auto kIdleLifetime = std::chrono::seconds(10);
+
+thread_local OwnWork current_own_work = OwnWork::None;
+}  // namespace
+
+// Not inlined: a coroutine that is resumed on another thread must not keep the address of this one's.
+[[gnu::noinline]] OwnWork own_work() {
+    return current_own_work;
+}
+
+[[gnu::noinline]] void set_own_work(OwnWork work) {
+    current_own_work = work;
 }
 
 ThreadPool& ThreadPool::instance() {
@@ -50,12 +61,9 @@ unsigned ThreadPool::threads() const {
 
 void ThreadPool::thread_main() {
     std::unique_lock guard(lock_);
-    for (;;) {
-        idle_++;
-        bool found = work_.wait_for(guard, kIdleLifetime, [this] { return head_ != nullptr; });
+    idle_++;
+    while (work_.wait_for(guard, kIdleLifetime, [this] { return head_ != nullptr; })) {
         idle_--;
-        if (!found)
-            break;
         Job& job = *head_;
         head_ = job.following;
         if (!head_)
@@ -63,9 +71,14 @@ void ThreadPool::thread_main() {
         queued_--;
         guard.unlock();
         job.work(job);
+        // Idle before anybody knows that the job is done: whoever submits the next one need not start a thread for it.
+        guard.lock();
+        idle_++;
+        guard.unlock();
         job.wake();
         guard.lock();
     }
+    idle_--;
     threads_--;
 }
 

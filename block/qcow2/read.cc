@@ -165,7 +165,7 @@ Task<int> co_read_compressed(Image& image, L2Entry entry, std::span<std::byte> c
         co_return ret;
     Compression type = image.compression;
     bool whole =
-        co_await run_blocking([type, in = compressed.span(), cluster] { return decompress(type, in, cluster); });
+        co_await run_busy([type, in = compressed.span(), cluster] { return decompress(type, in, cluster); });
     co_return whole ? 0 : -EIO;
 }
 

@@ -80,7 +80,7 @@ Task<int> co_compress_one(Image& image, BdrvChild* backing, int64_t offset, int6
     std::memset(plain.data() + bytes, 0, cluster - static_cast<size_t>(bytes));
     Compression type = image.compression;
     // What does not get smaller is stored as it is.
-    size_t size = co_await run_blocking(
+    size_t size = co_await run_busy(
         [type, in = plain.span(), out = compressed.span().first(cluster - 1)] { return compress(type, in, out); });
     if (size == 0)
         co_return co_await co_write(image, backing, offset, bytes, iov);

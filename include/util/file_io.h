@@ -2,6 +2,9 @@
 //
 // The awaiting coroutine suspends until the kernel has finished; descriptor and buffers stay valid until then. The
 // result is the system call's: a byte count (which may be short) or 0, or a negative errno.
+//
+// In a thread that makes blocking calls itself (util/thread_pool.h) those of the first kind are made by the loop, when
+// what is ready has run and what was submitted has been handed to the kernel.
 #pragma once
 
 #include "util/aio_context.h"
@@ -18,7 +21,7 @@ enum class AioMode : uint8_t {
 
 class FileOp : public IoOp {
 public:
-    FileOp(AioMode mode, IoOp op) : IoOp(op), mode_(mode) {}
+    FileOp(AioMode mode, IoOp op, int64_t allocate = 0) : IoOp(op), allocate_(allocate), mode_(mode) {}
     bool await_ready() const noexcept { return false; }
     void await_suspend(std::coroutine_handle<> h);
     int await_resume() const {
@@ -31,8 +34,10 @@ private:
         FileOp* op;
     };
 
-    void run_in_pool();
+    void run_blocking_call();
+    int perform();
 
+    const int64_t allocate_;
     AioMode mode_;
     int result_ = 0;
     Job job_;  // its coroutine is resumed whatever the mode
@@ -44,11 +49,13 @@ Result<> check_aio_mode(AioMode mode, bool direct);
 [[nodiscard]] inline FileOp file_readv(AioMode mode, int fd, int64_t offset, const iovec* iov, unsigned count) {
     return {mode, {.kind = IoOp::Kind::ReadV, .fd = fd, .iovcnt = count, .iov = iov, .offset = offset}};
 }
-// flags: RWF_DSYNC for a write that is on stable storage when it returns.
+// flags: RWF_DSYNC for a write that is on stable storage when it returns. A blocking call first asks the file system to
+// allocate `allocate` bytes from `offset` on as a whole; if it will not, the write finds out why.
 [[nodiscard]] inline FileOp file_writev(AioMode mode, int fd, int64_t offset, const iovec* iov, unsigned count,
-                                        uint32_t flags) {
+                                        uint32_t flags, int64_t allocate = 0) {
     return {mode,
-            {.kind = IoOp::Kind::WriteV, .fd = fd, .rw_flags = flags, .iovcnt = count, .iov = iov, .offset = offset}};
+            {.kind = IoOp::Kind::WriteV, .fd = fd, .rw_flags = flags, .iovcnt = count, .iov = iov, .offset = offset},
+            allocate};
 }
 [[nodiscard]] inline FileOp file_datasync(AioMode mode, int fd) {
     return {mode, {.kind = IoOp::Kind::Fsync, .fd = fd, .rw_flags = 1}};

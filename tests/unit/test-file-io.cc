@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "tests/unit/forbid.h"
 #include "tests/unit/runtime_test.h"
 #include "util/buffer_pool.h"
 
@@ -126,6 +127,40 @@ void all_complete_without_the_page_cache() {
     all_complete_however_many_there_are(O_DIRECT);
 }
 
+Task<void> write_some_of_what_is_allocated(int fd) {
+    char data[4096] = {'x'};
+    iovec iov{data, sizeof(data)};
+    g_assert_cmpint(co_await file_writev(AioMode::Threads, fd, 1 << 20, &iov, 1, 0, 1 << 20), ==, sizeof(data));
+    struct stat st;
+    g_assert_cmpint(fstat(fd, &st), ==, 0);
+    g_assert_cmpint(st.st_size, ==, (1 << 20) + sizeof(data));
+    g_assert_cmpint(st.st_blocks * 512, >=, 1 << 20);
+    g_assert_cmpint(st.st_blocks * 512, <, 2 << 20);
+}
+
+// In a child, which has no threads of other tests in its pool.
+void a_thread_makes_the_calls_itself() {
+    std::string said = in_child([] {
+        auto context = make_context();
+        set_own_work(OwnWork::BlockingCalls);
+        for (AioMode mode : {AioMode::Threads, AioMode::IoUring}) {
+            UniqueFd fd = temporary_file();
+            sync_wait(*context, read_and_write(mode, fd.get()));
+            sync_wait(*context, change_allocation(mode, fd.get()));
+        }
+        UniqueFd fd = temporary_file();
+        sync_wait(*context, write_some_of_what_is_allocated(fd.get()));
+        g_assert_cmpuint(ThreadPool::instance().threads(), ==, 0);
+    });
+    g_assert_cmpstr(said.c_str(), ==, "");
+}
+
+void a_write_may_allocate_more_than_it_writes() {
+    auto context = make_context();
+    UniqueFd fd = temporary_file();
+    sync_wait(*context, write_some_of_what_is_allocated(fd.get()));
+}
+
 void modes_that_cannot_be_served_are_refused() {
     auto context = make_context();
     g_assert_true(check_aio_mode(AioMode::Threads, false).has_value());
@@ -141,8 +176,10 @@ void modes_that_cannot_be_served_are_refused() {
 
 int main(int argc, char** argv) {
     g_test_init(&argc, &argv, nullptr);
+    add("/file-io/a-thread-makes-the-calls-itself", a_thread_makes_the_calls_itself);
     add("/file-io/every-mode-reads-what-it-wrote", every_mode_reads_what_it_wrote);
     add("/file-io/every-mode-allocates-and-punches", every_mode_allocates_and_punches);
+    add("/file-io/a-write-may-allocate-more-than-it-writes", a_write_may_allocate_more_than_it_writes);
     add("/file-io/errors-come-as-negative-errno", errors_come_as_negative_errno);
     add("/file-io/modes-that-cannot-be-served-are-refused", modes_that_cannot_be_served_are_refused);
     add("/file-io/stress/page-cache", all_complete_through_the_page_cache);

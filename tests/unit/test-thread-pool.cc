@@ -93,12 +93,60 @@ void when_there_are_no_more_threads_the_others_do_the_work() {
     g_assert_cmpstr(said.c_str(), ==, "");
 }
 
+void one_after_the_other_takes_one_thread() {
+    std::string said = in_child([] {
+        auto context = make_context();
+        for (int i = 0; i < 2000; i++)
+            sync_wait(*context, add_in_pool(i, 1));
+        g_assert_cmpuint(ThreadPool::instance().threads(), ==, 1);
+    });
+    g_assert_cmpstr(said.c_str(), ==, "");
+}
+
+Task<void> note(std::string& order, char c) {
+    order += c;
+    co_return;
+}
+
+Task<void> note_when_busy(std::string& order, std::thread::id& where) {
+    where = co_await run_busy([&] {
+        order += 'b';
+        return std::this_thread::get_id();
+    });
+    order += 'e';
+}
+
+Task<void> work_here(OwnWork own) {
+    set_own_work(own);
+    const auto here = std::this_thread::get_id();
+    auto call = co_await run_blocking([] { return std::this_thread::get_id(); });
+    g_assert_true((call == here) == (own != OwnWork::None));
+    std::string order;
+    std::thread::id busy;
+    TaskScope scope;
+    scope.spawn(note_when_busy(order, busy));
+    scope.spawn(note(order, 'o'));  // goes on first
+    if (own == OwnWork::All)
+        g_assert_cmpstr(order.c_str(), ==, "o");
+    co_await scope.join();
+    g_assert_true((busy == here) == (own == OwnWork::All));
+    set_own_work(OwnWork::None);
+}
+
+void a_thread_does_its_own_work() {
+    auto context = make_context();
+    for (OwnWork own : {OwnWork::None, OwnWork::BlockingCalls, OwnWork::All})
+        sync_wait(*context, work_here(own));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
     g_test_init(&argc, &argv, nullptr);
     g_test_add_func("/thread-pool/when-there-are-no-more-threads",
                     when_there_are_no_more_threads_the_others_do_the_work);
+    add("/thread-pool/one-after-the-other-takes-one-thread", one_after_the_other_takes_one_thread);
+    add("/thread-pool/a-thread-does-its-own-work", a_thread_does_its_own_work);
     add("/thread-pool/a-call-returns-to-its-own-thread", a_call_runs_in_another_thread_and_returns_to_its_own);
     add("/thread-pool/calls-run-at-the-same-time", calls_run_at_the_same_time);
     add("/thread-pool/never-more-threads-than-the-limit", there_are_never_more_threads_than_the_limit);
