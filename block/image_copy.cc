@@ -1,12 +1,17 @@
 #include "block/image_copy.h"
 
 #include "block/copy_range.h"
+#include "block/file/file_driver.h"
 #include "block/io_vector.h"
+#include "util/io_thread.h"
 #include "util/task_scope.h"
+#include "util/thread_pool.h"
 #include "util/timer.h"
 
 #include <algorithm>
 #include <cerrno>
+#include <memory>
+#include <thread>
 
 namespace ashlar {
 
@@ -17,6 +22,20 @@ constexpr int64_t kPatience = 100'000'000;        // ns without a look at whethe
 
 constexpr int64_t round_up(int64_t value, int64_t unit) {
     return (value + unit - 1) / unit * unit;
+}
+
+// One copies out of the page cache while the other one copies into it; what is written to one file is written by one at
+// a time.
+constexpr unsigned kThreads = 2;
+constexpr unsigned kPieces = 8;  // where each is a request that something is waited for
+
+// The host reads ahead and writes behind: more pieces at a time than there is work for would only fill the CPUs'
+// caches.
+bool is_cached_by_host(const BlockDriverState& node) {
+    if (auto* file = dynamic_cast<FileDriver*>(&node.driver()))
+        return !file->host_file().is_direct();
+    return !node.children().empty() &&
+           std::ranges::all_of(node.children(), [](const auto& child) { return is_cached_by_host(child->node()); });
 }
 
 bool is_zero(const std::byte* data, int64_t bytes) {
@@ -50,9 +69,29 @@ int64_t ImageCopy::own_end(const BlockDriverState& top) const {
     return end;
 }
 
+unsigned ImageCopy::thread_count() const {
+    const unsigned cpus = std::max(std::thread::hardware_concurrency(), 1u);
+    return options_.threads.value_or(std::min(cpus, options_.compressed ? kPieces : kThreads));
+}
+
+unsigned ImageCopy::coroutine_count(std::span<BlockBackend* const> images) const {
+    if (options_.coroutines)
+        return *options_.coroutines;
+    if (threads_ > 0 && is_cached_by_host(*target_.root()) &&
+        std::ranges::all_of(images, [](BlockBackend* image) { return is_cached_by_host(*image->root()); }))
+        return 2 * threads_;
+    return kPieces;
+}
+
 ImageCopy::ImageCopy(std::vector<BlockBackend*> sources, BlockBackend& target, ImageCopyOptions options,
                      Progress& progress)
-    : target_(target), options_(std::move(options)), progress_(progress) {
+    : target_(target),
+      options_(std::move(options)),
+      progress_(progress),
+      threads_(thread_count()),
+      coroutines_(coroutine_count(sources)),
+      turns_(coroutines_),
+      offload_(options_.offload) {
     for (BlockBackend* image : sources) {
         const int64_t length = std::max<int64_t>(image->length(), 0);
         sources_.push_back({image, total_, length, image->root()->cow_child() != nullptr, own_end(*image->root())});
@@ -75,52 +114,72 @@ ImageCopy::ImageCopy(std::vector<BlockBackend*> sources, BlockBackend& target, I
     }
 }
 
+void ImageCopy::stop() {
+    stopped_ = true;
+    turns_.end();
+}
+
 void ImageCopy::cancel() {
-    cancelled_ = true;
-    cancel_event_.set();
-    turn_passed_.pulse();
+    stop();
 }
 
 void ImageCopy::fail_with(Error error) {
-    if (!error_)
-        error_ = std::move(error);
-    turn_passed_.pulse();
+    {
+        std::lock_guard guard(error_lock_);
+        if (!error_)
+            error_ = std::move(error);
+    }
+    stop();
 }
 
 Task<Result<void>> ImageCopy::co_run() {
     progress_.add_work(static_cast<uint64_t>(total_));
+    // What cannot have a thread of its own does without.
+    std::vector<std::unique_ptr<IOThread>> threads;
+    for (unsigned i = 0; i < std::min(threads_, coroutines_); ++i) {
+        auto made = IOThread::create(fmt::format("copy{}", i));
+        if (!made)
+            break;
+        threads.push_back(std::move(*made));
+    }
     TaskScope workers;
-    for (unsigned i = 0; i < options_.coroutines; ++i)
-        workers.spawn(co_worker());
+    for (unsigned i = 0; i < coroutines_; ++i) {
+        if (threads.empty())
+            workers.spawn(co_worker());
+        else
+            workers.spawn_on(threads[i % threads.size()]->context(), co_threaded_worker());
+    }
     co_await workers.join();
     if (error_)
         co_return std::unexpected(std::move(*error_));
-    if (cancelled_)
+    if (!may_go_on())
         co_return std::unexpected(Error{.message = "the copy was interrupted", .code = ECANCELED});
     co_return {};
+}
+
+Task<void> ImageCopy::co_threaded_worker() {
+    set_own_work(options_.compressed ? OwnWork::All : OwnWork::BlockingCalls);
+    co_await co_worker();
 }
 
 Task<void> ImageCopy::co_worker() {
     Buffer buffer;
     Piece piece;
     while (co_await co_next(piece)) {
-        bool done = piece.kind == Kind::Backing;
-        if (!done && piece.kind == Kind::Data && options_.offload) {
-            done = co_await co_offload(piece);
-            if (done)
-                co_await co_await_turn(piece);  // it counts as begun when those before it have
-        }
-        if (!done && piece.kind == Kind::Data) {
+        bool to_write = piece.kind != Kind::Backing;
+        if (piece.kind == Kind::Data && offload_)
+            to_write = !co_await co_offload(piece);
+        if (piece.kind == Kind::Data && to_write) {
             if (buffer.size() < static_cast<size_t>(piece.bytes))
                 buffer = Buffer(static_cast<size_t>(std::min(options_.piece, total_)));
             if (auto read = co_await co_read(piece, buffer.data()); !read)
                 fail_with(std::move(read.error()));
         }
-        if (!done && may_go_on())
+        co_await co_await_turn(piece);
+        if (to_write && may_go_on())
             co_await co_write(piece, buffer.data());
         else
-            co_await co_await_turn(piece);
-        pass_turn(piece);
+            pass_turn(piece);  // what there was to do counts as begun when that before it has
         if (may_go_on())
             progress_.add_done(static_cast<uint64_t>(piece.bytes));
     }
@@ -201,7 +260,7 @@ Task<bool> ImageCopy::co_next(Piece& piece) {
 Task<void> ImageCopy::co_limit_rate(int64_t bytes) {
     for (;;) {
         const int64_t wait = throttle_.wait_ns(true, now_ns());
-        if (wait <= 0 || cancelled_)
+        if (wait <= 0 || !may_go_on())
             break;
         co_await co_sleep(std::min(wait, kPatience));
     }
@@ -244,21 +303,16 @@ Task<int> ImageCopy::co_read_part(Source& source, int64_t offset, int64_t bytes,
 
 Task<void> ImageCopy::co_await_turn(const Piece& piece) {
     if (!options_.out_of_order)
-        while (turn_ != piece.ticket && may_go_on())
-            co_await turn_passed_.wait();
+        co_await turns_.co_await_turn(piece.ticket);
 }
 
 void ImageCopy::pass_turn(const Piece& piece) {
-    if (options_.out_of_order || turn_ != piece.ticket)
-        return;
-    ++turn_;
-    turn_passed_.pulse();
+    if (!options_.out_of_order)
+        turns_.pass(piece.ticket);
 }
 
+// In its turn, which it passes when the writes have begun.
 Task<void> ImageCopy::co_write(const Piece& piece, const std::byte* data) {
-    co_await co_await_turn(piece);
-    if (!may_go_on())
-        co_return;
     TaskScope writes;
     if (piece.kind == Kind::Zero) {
         writes.spawn(co_write_zeroes(piece.offset, piece.bytes));
@@ -317,7 +371,7 @@ Task<bool> ImageCopy::co_offload(const Piece& piece) {
         co_return false;
     int ret = co_await co_copy_range(*source.image, from, target_, piece.offset, piece.bytes);
     if (ret == -ENOTSUP)
-        options_.offload = false;  // and nothing more is tried
+        offload_ = false;  // and nothing more is tried
     co_return ret == 0;
 }
 

@@ -3,9 +3,11 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -21,6 +23,9 @@ namespace {
 bool is_unsupported(int error) {
     return error == -EOPNOTSUPP || error == -ENOSYS || error == -ENOTTY || error == -ENODEV;
 }
+
+// A write of so many bytes is worth a call that allocates them first.
+constexpr int64_t kAllocateFirst = 256 << 10;
 
 // The system call did nothing and may be made again.
 bool is_transient(int result) {
@@ -52,6 +57,8 @@ Result<HostFile::Description> HostFile::examine(UniqueFd fd, const std::string& 
     }
     // Blocks that are all there may be preallocated ones that were never written: only SEEK_HOLE knows.
     result.dense = result.device || (st.st_blocks * 512 >= st.st_size && lseek(fd.get(), 0, SEEK_HOLE) == st.st_size);
+    struct statfs fs;
+    result.reserves_blocks = !result.device && fstatfs(fd.get(), &fs) == 0 && fs.f_type == EXT4_SUPER_MAGIC;
     result.fd = std::move(fd);
     return result;
 }
@@ -82,6 +89,12 @@ bool HostFile::supports_fast_zero() const {
 }
 
 // --- reading and writing ---
+
+// What changes a file through the page cache is not asynchronous: the ring has a thread of the kernel's do it, one
+// change of a file after the other. A thread that makes blocking calls itself is better at that.
+bool HostFile::changes_here() const {
+    return !now_.direct && makes_blocking_calls();
+}
 
 Task<int> HostFile::co_preadv(int64_t offset, int64_t bytes, IoVector iov) {
     int n = co_await file_readv(now_.aio, fd(), offset, iov.iov, iov.count);
@@ -116,7 +129,9 @@ Task<int> HostFile::read_rest(int64_t offset, int64_t bytes, IoVector iov, int f
 
 Task<int> HostFile::co_pwritev(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) {
     bool dsync = has(flags, RequestFlags::Fua) && can_dsync_.load(std::memory_order_relaxed);
-    int n = co_await file_writev(now_.aio, fd(), offset, iov.iov, iov.count, dsync ? RWF_DSYNC : 0);
+    const bool allocate = now_.reserves_blocks && bytes >= kAllocateFirst && changes_here();
+    int n = co_await file_writev(aio_for_changes(), fd(), offset, iov.iov, iov.count, dsync ? RWF_DSYNC : 0,
+                                 allocate ? bytes : 0);
     if (n == bytes && (dsync || !has(flags, RequestFlags::Fua))) {
         length_.grow_to(offset + bytes);
         co_return 0;
@@ -126,7 +141,7 @@ Task<int> HostFile::co_pwritev(int64_t offset, int64_t bytes, IoVector iov, Requ
 
 Task<int> HostFile::write_rest(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags, bool dsync, int first) {
     IoProgress progress(iov);
-    AioMode aio = now_.aio;
+    AioMode aio = aio_for_changes();
     int64_t done = 0;
     for (int n = first;;) {
         if (n == -EOPNOTSUPP && dsync) {
@@ -198,7 +213,7 @@ Task<int> HostFile::allocate(int mode, int64_t offset, int64_t bytes, std::atomi
         co_return -ENOTSUP;
     int ret;
     do
-        ret = co_await file_fallocate(now_.aio, fd(), mode, offset, bytes);
+        ret = co_await file_fallocate(aio_for_changes(), fd(), mode, offset, bytes);
     while (is_transient(ret));
     if (is_unsupported(ret)) {
         supported = false;

@@ -27,6 +27,8 @@ public:
         bool device = false;
         bool rotational = false;
         bool dense = false;  // without holes now
+        // The file system reserves each block of what is written by itself, unless it has been allocated before.
+        bool reserves_blocks = false;
         int64_t length = 0;
         BlockLimits limits;
     };
@@ -69,6 +71,8 @@ private:
         int64_t end = 0;
     };
 
+    bool changes_here() const;
+    AioMode aio_for_changes() const { return changes_here() ? AioMode::Threads : now_.aio; }
     Task<int> read_rest(int64_t offset, int64_t bytes, IoVector iov, int first);
     Task<int> write_rest(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags, bool dsync, int first);
     Task<int> zero_device(int64_t offset, int64_t bytes, RequestFlags flags);

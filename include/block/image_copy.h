@@ -5,27 +5,36 @@
 // writes of a piece begin when those of the piece before it have begun: an image format allocates in order, while the
 // writes themselves overlap.
 //
-// In one AioContext; nobody else writes to the images meanwhile. Images that end within a sector are as long as the
-// sector, with zeroes.
+// The coroutines run in threads that ImageCopy has for them, which make blocking calls themselves: what a thread has
+// read is still in its CPU's cache when it writes it, and while one writes another reads.
+//
+// Made, run and destroyed in the main context; nobody else writes to the images meanwhile. Images that end within a
+// sector are as long as the sector, with zeroes.
 #pragma once
 
 #include "block/block_backend.h"
 #include "util/buffer_pool.h"
-#include "util/co_event.h"
 #include "util/co_mutex.h"
+#include "util/co_turns.h"
 #include "util/error.h"
 #include "util/progress.h"
 #include "util/throttle.h"
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace ashlar {
 
 struct ImageCopyOptions {
-    unsigned coroutines = 8;
+    // How many pieces are in the works at a time, and the threads that they share (0: the caller's); by default as many
+    // as pay.
+    std::optional<unsigned> coroutines;
+    std::optional<unsigned> threads;
     bool out_of_order = false;
     bool compressed = false;    // whole clusters are written with RequestFlags::Compressed
     int64_t min_zeroes = 4096;  // so many bytes of zeroes in a row are not written as data; 0: all is written as data
@@ -37,8 +46,8 @@ struct ImageCopyOptions {
     bool offload = false;                                       // let the host copy from file to file where it can
     bool salvage = false;                                       // what cannot be read is zeroes
     uint64_t bytes_per_second = 0;                              // 0: no limit
-    int64_t piece = 2 << 20;                                    // bytes
-    std::function<void(int64_t offset, int error)> unreadable;  // salvage: tells of what could not be read
+    int64_t piece = 1 << 20;                                    // bytes
+    std::function<void(int64_t offset, int error)> unreadable;  // salvage: tells of what could not be read; any thread
 };
 
 class ImageCopy {
@@ -48,7 +57,7 @@ public:
 
     // Errors: "error while reading at byte N: ..."; ECANCELED after cancel().
     [[nodiscard]] Task<Result<void>> co_run();
-    // Any time, in the same context: begins nothing more.
+    // Any time, any thread: begins nothing more.
     void cancel();
 
     static int64_t total_length(std::span<BlockBackend* const> sources);  // whole sectors, or a negative errno
@@ -74,6 +83,7 @@ private:
         int64_t end() const { return offset + bytes; }
     };
 
+    [[nodiscard]] Task<void> co_threaded_worker();
     [[nodiscard]] Task<void> co_worker();
     [[nodiscard]] Task<bool> co_next(Piece& piece);  // false: there is none
     [[nodiscard]] Task<Result<void>> co_look(int64_t offset);
@@ -88,13 +98,18 @@ private:
     [[nodiscard]] Task<bool> co_offload(const Piece& piece);  // false: it is to be copied here
     Source& source_at(int64_t offset);
     int64_t own_end(const BlockDriverState& top) const;
-    bool may_go_on() const { return !cancelled_ && !error_; }
+    unsigned thread_count() const;
+    unsigned coroutine_count(std::span<BlockBackend* const> images) const;
+    bool may_go_on() const { return !stopped_.load(std::memory_order_relaxed); }
     void fail_with(Error error);
+    void stop();
 
-    std::vector<Source> sources_;
     BlockBackend& target_;
     ImageCopyOptions options_;
     Progress& progress_;
+    const unsigned threads_;
+    const unsigned coroutines_;
+    std::vector<Source> sources_;
     int64_t total_ = 0;
     int64_t grain_ = 1;       // pieces begin and end at multiples of it, or at the end
     int64_t zero_grain_ = 1;  // zeroes are looked for in blocks of this size
@@ -105,11 +120,11 @@ private:
     Extent known_;
     ThrottleState throttle_;
 
-    uint64_t turn_ = 0;
-    CoEvent turn_passed_;
-    bool cancelled_ = false;
-    CoEvent cancel_event_;
-    std::optional<Error> error_;
+    CoTurns turns_;
+    std::atomic<bool> offload_;
+    std::atomic<bool> stopped_ = false;
+    std::mutex error_lock_;
+    std::optional<Error> error_;  // the first one
 };
 
 }  // namespace ashlar

@@ -52,7 +52,7 @@ public:
         line.add_flag('c', "compress", "compress the data", copy_.compressed);
         line.add_flag('C', "copy-range", "let the host copy, by copy_file_range(2)", copy_.offload);
         line.add_flag('W', "out-of-order", "write the target in any order", copy_.out_of_order);
-        line.add('m', "parallel", "N", "so many coroutines work at once (1 to 16; default: 8)",
+        line.add('m', "parallel", "N", "so many pieces are in the works at a time (1 to 16; default: as many as pay)",
                  [this](std::string_view text) -> Result<void> {
                      auto number = parse_uint64(text);
                      if (!number || *number < 1 || *number > kMaxCoroutines)
