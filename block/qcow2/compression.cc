@@ -3,6 +3,11 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
 namespace ashlar::qcow2 {
 
 namespace {
@@ -13,6 +18,51 @@ constexpr int kDeflateWindowBits = 12;
 Bytef* bytes(const std::byte* at) {
     return reinterpret_cast<Bytef*>(const_cast<std::byte*>(at));
 }
+
+// Compressors that are not in use, for the next ones: each is a quarter of a megabyte or more, which the system would
+// have to clear again. No more than can be at work at a time.
+template <class T>
+class Spare {
+public:
+    std::unique_ptr<T> take() {
+        std::lock_guard guard(lock_);
+        if (spare_.empty())
+            return nullptr;
+        std::unique_ptr<T> one = std::move(spare_.back());
+        spare_.pop_back();
+        return one;
+    }
+    void give(std::unique_ptr<T> one) {
+        std::lock_guard guard(lock_);
+        if (spare_.size() < std::thread::hardware_concurrency())
+            spare_.push_back(std::move(one));
+    }
+
+private:
+    std::mutex lock_;
+    std::vector<std::unique_ptr<T>> spare_;
+};
+
+struct Deflater {
+    z_stream stream{};
+    bool made =
+        deflateInit2(&stream, Z_DEFAULT_COMPRESSION, Z_DEFLATED, -kDeflateWindowBits, 9, Z_DEFAULT_STRATEGY) == Z_OK;
+
+    Deflater() = default;
+    Deflater(const Deflater&) = delete;
+    ~Deflater() {
+        if (made)
+            deflateEnd(&stream);
+    }
+};
+
+struct ZstdCompressor {
+    ZSTD_CCtx* context = ZSTD_createCCtx();
+
+    ZstdCompressor() = default;
+    ZstdCompressor(const ZstdCompressor&) = delete;
+    ~ZstdCompressor() { ZSTD_freeCCtx(context); }
+};
 
 bool inflate_all(std::span<const std::byte> in, std::span<std::byte> out) {
     z_stream stream{};
@@ -29,17 +79,35 @@ bool inflate_all(std::span<const std::byte> in, std::span<std::byte> out) {
 }
 
 size_t deflate_all(std::span<const std::byte> in, std::span<std::byte> out) {
-    z_stream stream{};
-    if (deflateInit2(&stream, Z_DEFAULT_COMPRESSION, Z_DEFLATED, -kDeflateWindowBits, 9, Z_DEFAULT_STRATEGY) != Z_OK)
+    static Spare<Deflater> spare;
+    std::unique_ptr<Deflater> deflater = spare.take();
+    if (!deflater)
+        deflater = std::make_unique<Deflater>();
+    if (!deflater->made)
         return 0;
+    z_stream& stream = deflater->stream;
     stream.next_in = bytes(in.data());
     stream.avail_in = static_cast<uInt>(in.size());
     stream.next_out = bytes(out.data());
     stream.avail_out = static_cast<uInt>(out.size());
     int ret = deflate(&stream, Z_FINISH);
     size_t size = ret == Z_STREAM_END ? out.size() - stream.avail_out : 0;
-    deflateEnd(&stream);
+    if (deflateReset(&stream) == Z_OK)
+        spare.give(std::move(deflater));
     return size;
+}
+
+size_t zstd_compress_all(std::span<const std::byte> in, std::span<std::byte> out) {
+    static Spare<ZstdCompressor> spare;
+    std::unique_ptr<ZstdCompressor> compressor = spare.take();
+    if (!compressor)
+        compressor = std::make_unique<ZstdCompressor>();
+    if (!compressor->context)
+        return 0;
+    size_t size =
+        ZSTD_compressCCtx(compressor->context, out.data(), out.size(), in.data(), in.size(), ZSTD_CLEVEL_DEFAULT);
+    spare.give(std::move(compressor));
+    return ZSTD_isError(size) ? 0 : size;
 }
 
 bool zstd_decompress_all(std::span<const std::byte> in, std::span<std::byte> out) {
@@ -66,10 +134,7 @@ bool decompress(Compression type, std::span<const std::byte> in, std::span<std::
 }
 
 size_t compress(Compression type, std::span<const std::byte> in, std::span<std::byte> out) {
-    if (type == Compression::Zlib)
-        return deflate_all(in, out);
-    size_t size = ZSTD_compress(out.data(), out.size(), in.data(), in.size(), ZSTD_CLEVEL_DEFAULT);
-    return ZSTD_isError(size) ? 0 : size;
+    return type == Compression::Zlib ? deflate_all(in, out) : zstd_compress_all(in, out);
 }
 
 }  // namespace ashlar::qcow2

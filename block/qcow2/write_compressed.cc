@@ -73,15 +73,24 @@ Task<int> co_store(Image& image, uint64_t guest, std::span<const std::byte> data
 // One cluster, or what the disk has of its last one.
 Task<int> co_compress_one(Image& image, BdrvChild* backing, int64_t offset, int64_t bytes, IoVector iov) {
     size_t cluster = image.geometry().cluster_size();
-    Buffer plain = Buffer::try_alloc(cluster), compressed = Buffer::try_alloc(cluster);
-    if (!plain || !compressed)
+    Buffer compressed = Buffer::try_alloc(cluster), whole;
+    if (!compressed)
         co_return -ENOMEM;
-    iov_copy_out(iov, 0, plain.data(), bytes);
-    std::memset(plain.data() + bytes, 0, cluster - static_cast<size_t>(bytes));
+    std::span<const std::byte> plain;
+    if (iov.count == 1 && static_cast<size_t>(bytes) == cluster) {
+        plain = {static_cast<const std::byte*>(iov.iov->iov_base), cluster};
+    } else {
+        whole = Buffer::try_alloc(cluster);
+        if (!whole)
+            co_return -ENOMEM;
+        iov_copy_out(iov, 0, whole.data(), bytes);
+        std::memset(whole.data() + bytes, 0, cluster - static_cast<size_t>(bytes));
+        plain = whole.span();
+    }
     Compression type = image.compression;
     // What does not get smaller is stored as it is.
     size_t size = co_await run_busy(
-        [type, in = plain.span(), out = compressed.span().first(cluster - 1)] { return compress(type, in, out); });
+        [type, in = plain, out = compressed.span().first(cluster - 1)] { return compress(type, in, out); });
     if (size == 0)
         co_return co_await co_write(image, backing, offset, bytes, iov);
     co_return co_await co_store(image, static_cast<uint64_t>(offset), compressed.span().first(size));
