@@ -37,4 +37,8 @@ void MachineClock::go_on() {
         state_ = (time_of(state) - host_ticks()) << 1 | 1;
 }
 
+void MachineClock::set(uint64_t now) {
+    state_ = state_ & 1 ? (now - host_ticks()) << 1 | 1 : now << 1;
+}
+
 }  // namespace ashlar
