@@ -6,6 +6,7 @@ namespace ashlar {
 class Daemon;
 class QmpCommands;
 
+void add_machine_commands(QmpCommands& commands, Daemon& daemon);
 void add_misc_commands(QmpCommands& commands, Daemon& daemon);
 void add_bitmap_commands(QmpCommands& commands, Daemon& daemon);
 void add_block_commands(QmpCommands& commands, Daemon& daemon);

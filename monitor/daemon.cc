@@ -1,6 +1,7 @@
 #include "monitor/daemon.h"
 
 #include "monitor/commands.h"
+#include "monitor/idle_machine.h"
 
 namespace ashlar {
 
@@ -9,8 +10,11 @@ Daemon::Daemon(AioContext& context, const DriverRegistry& drivers)
       graph_(context, drivers),
       objects_(graph_),
       qmp_(context, commands_),
-      exports_(graph_, objects_, qmp_) {
+      exports_(graph_, objects_, qmp_),
+      idle_machine_(std::make_unique<IdleMachine>(qmp_)),
+      machine_(idle_machine_.get()) {
     add_events(commands_);
+    add_machine_commands(commands_, *this);
     add_misc_commands(commands_, *this);
     add_bitmap_commands(commands_, *this);
     add_block_commands(commands_, *this);
@@ -21,10 +25,14 @@ Daemon::Daemon(AioContext& context, const DriverRegistry& drivers)
 
 Daemon::~Daemon() = default;
 
+void Daemon::set_prelaunch() {
+    idle_machine_->set_prelaunch();
+}
+
 void Daemon::request_shutdown(ShutdownCause cause) {
     if (shutdown_.is_set())
         return;
-    qmp_.emit(kShutdown, {.guest = false, .reason = cause});
+    qmp_.emit(kShutdown, {.guest = is_of_guest(cause), .reason = cause});
     shutdown_.set();
 }
 

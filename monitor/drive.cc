@@ -18,7 +18,7 @@ struct DriveOptions {
     std::optional<std::string> id;
     std::optional<std::string> file;
     std::string format;
-    std::string interface = "none";
+    std::optional<DriveInterface> interface;
     std::string media = "disk";
     CacheMode cache = CacheMode::Writeback;
     std::string aio;
@@ -35,7 +35,7 @@ struct DriveOptions {
                 .optional("id", &Drive::id, "name of the device")
                 .optional("file", &Drive::file, "the image")
                 .optional("format", &Drive::format, "its format (default: probed)")
-                .optional("if", &Drive::interface, "what the drive is connected to: none")
+                .optional("if", &Drive::interface, "what the drive is connected to")
                 .optional("media", &Drive::media, "disk")
                 .optional("cache", &Drive::cache, "cache mode")
                 .optional("aio", &Drive::aio, "how requests are made")
@@ -48,10 +48,11 @@ struct DriveOptions {
     }
 };
 
-Result<void> check(const DriveOptions& drive) {
-    if (drive.interface != "none")
-        return std::unexpected(Error{fmt::format("machine type does not support if={}", drive.interface)}.with_hint(
-            "Machine 'none' has no devices: use if=none, and export the drive with -nbd."));
+Result<void> check(const DriveOptions& drive, bool has_disks) {
+    if (drive.interface.value_or(DriveInterface::None) != DriveInterface::None && !has_disks)
+        return std::unexpected(
+            Error{fmt::format("machine type does not support if={}", enum_name(*drive.interface))}.with_hint(
+                "Machine 'none' has no devices: use if=none, and export the drive with -nbd."));
     if (drive.media != "disk")
         return fail("'{}' invalid media: there are only disks", drive.media);
     if (drive.id && !is_valid_id(*drive.id))
@@ -79,14 +80,14 @@ struct DrivePlan {
     Json node;
 };
 
-Result<DrivePlan> plan_drive(const DriverRegistry& drivers, std::string_view argument) {
+Result<DrivePlan> plan_drive(const DriverRegistry& drivers, std::string_view argument, bool has_disks) {
     auto keyval = parse_keyval_flat(argument);
     if (!keyval)
         return std::unexpected(std::move(keyval.error()));
     auto drive = DriveOptions::options().take(keyval->options, Typing::Lenient);
     if (!drive)
         return std::unexpected(std::move(drive.error()));
-    if (auto valid = check(*drive); !valid)
+    if (auto valid = check(*drive, has_disks); !valid)
         return std::unexpected(std::move(valid.error()));
     auto tree = crumple(keyval->options);
     if (!tree)
@@ -133,11 +134,14 @@ Result<DrivePlan> plan_drive(const DriverRegistry& drivers, std::string_view arg
 
 }  // namespace
 
-Task<Result<void>> co_add_drive(BlockGraph& graph, std::string argument, unsigned number) {
-    auto plan = plan_drive(graph.registry(), argument);
+Task<Result<AddedDrive>> co_add_drive(BlockGraph& graph, std::string argument, DriveCounts& counts, bool has_disks) {
+    auto plan = plan_drive(graph.registry(), argument, has_disks);
     if (!plan)
         co_return std::unexpected(std::move(plan.error()));
     const DriveOptions& drive = plan->drive;
+    const DriveInterface interface =
+        drive.interface.value_or(has_disks ? DriveInterface::Virtio : DriveInterface::None);
+    const unsigned number = counts.count[static_cast<size_t>(interface)]++;
     NodeFlags flags;
     flags.direct = is_direct(drive.cache);
     flags.no_flush = is_no_flush(drive.cache);
@@ -156,7 +160,7 @@ Task<Result<void>> co_add_drive(BlockGraph& graph, std::string argument, unsigne
         co_return std::unexpected(std::move(node.error()));
     // The drive keeps the node from then on, or nobody does.
     auto backend = graph.add_backend(
-        drive.id.value_or(fmt::format("none{}", number)),
+        drive.id.value_or(fmt::format("{}{}", enum_name(interface), number)),
         {copies ? BlockPerm::ConsistentRead | BlockPerm::WriteUnchanged : BlockPerm::None, BlockPerm::All});
     Result<void> result;
     if (backend)
@@ -170,16 +174,19 @@ Task<Result<void>> co_add_drive(BlockGraph& graph, std::string argument, unsigne
     if (auto released = co_await graph.co_unref(**node); !released && result)
         result = std::move(released);
     if (!result)
-        co_return result;
+        co_return std::unexpected(std::move(result.error()));
 
     (*backend)->set_write_cache(is_writeback(drive.cache));
     BlockAccounting& accounting = (*backend)->accounting();
     accounting.set_account_invalid(drive.account_invalid.value_or(accounting.account_invalid()));
     accounting.set_account_failed(drive.account_failed.value_or(accounting.account_failed()));
-    if (plan->throttling)
-        co_return co_await co_set_io_throttle(**backend, plan->throttling->limits, plan->throttling->group,
-                                              (*backend)->name());
-    co_return Result<void>();
+    if (plan->throttling) {
+        result = co_await co_set_io_throttle(**backend, plan->throttling->limits, plan->throttling->group,
+                                             (*backend)->name());
+        if (!result)
+            co_return std::unexpected(std::move(result.error()));
+    }
+    co_return AddedDrive{(*backend)->name(), interface};
 }
 
 }  // namespace ashlar

@@ -9,6 +9,11 @@ const OptionSet<ShutdownEvent>& ShutdownEvent::options() {
     return set;
 }
 
+const OptionSet<NoEventData>& NoEventData::options() {
+    static const auto set = OptionSet<NoEventData>("NoEventData");
+    return set;
+}
+
 const OptionSet<BlockExportDeletedEvent>& BlockExportDeletedEvent::options() {
     static const auto set = OptionSet<BlockExportDeletedEvent>("BLOCK_EXPORT_DELETED")
                                 .required("id", &BlockExportDeletedEvent::id, "of the export that is gone");
@@ -29,6 +34,10 @@ const OptionSet<BlockIoErrorEvent>& BlockIoErrorEvent::options() {
 
 void add_events(QmpCommands& commands) {
     commands.add_event(kShutdown);
+    commands.add_event(kReset);
+    commands.add_event(kStop);
+    commands.add_event(kResume);
+    commands.add_event(kPowerDown);
     commands.add_event(kBlockExportDeleted);
     commands.add_event(kBlockIoError);
 }

@@ -56,6 +56,10 @@ Task<Result<JsonBox>> query_qmp_schema(const QmpCommands& commands) {
 
 }  // namespace
 
+JsonBox copy_json(const Json& value) {
+    return JsonBox(value);
+}
+
 JsonBox box_json(const std::function<void(Json&)>& write) {
     Json value;
     write(value);

@@ -1,9 +1,10 @@
-// ashlar: the emulator. For now of the machine `none`: drives, exported over NBD, controlled by QMP.
+// ashlar: the emulator: a machine with its drives, exported over NBD, controlled by QMP.
 #include "block/block_graph.h"
 #include "monitor/daemon.h"
 #include "monitor/drive.h"
 #include "nbd/client.h"
 #include "tools/ashlar_options.h"
+#include "tools/machine/machine_session.h"
 #include "tools/program.h"
 #include "util/json.h"
 #include "util/keyval.h"
@@ -15,7 +16,9 @@
 #include <netinet/tcp.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
+#include <optional>
 
 using namespace ashlar;
 
@@ -23,11 +26,15 @@ namespace {
 
 class Emulator {
 public:
-    Emulator(AioContext& context, const DriverRegistry& drivers, const AshlarOptions& options,
-             Readiness& readiness)
+    Emulator(AioContext& context, const DriverRegistry& drivers, const AshlarOptions& options, Readiness& readiness)
         : options_(options), readiness_(readiness), signals_({SIGTERM, SIGINT, SIGHUP}), daemon_(context, drivers) {
         daemon_.set_name(options.name);
-        daemon_.set_paused(options.paused);
+        if (options.machine.is_virt()) {
+            session_.emplace(daemon_, options.machine);
+            daemon_.set_machine(*session_);
+        } else if (options.paused) {
+            daemon_.set_prelaunch();
+        }
     }
 
     ~Emulator() {
@@ -35,8 +42,8 @@ public:
             unlink(path.c_str());
     }
 
-    // Serves until it is told to stop. Everything is closed on return.
-    Task<Result<void>> co_run() {
+    // Serves until it is told to stop, or the guest ends: the exit status. Everything is closed on return.
+    Task<Result<int>> co_run() {
         TaskScope watching;
         watching.spawn(co_watch_signals());
         watching.spawn(co_watch_shutdown());
@@ -44,12 +51,16 @@ public:
         if (!result)
             daemon_.request_shutdown(ShutdownCause::HostError);
         co_await daemon_.co_wait_for_shutdown();
+        if (session_)
+            co_await session_->co_close();
         auto closed = co_await daemon_.co_shutdown();
         if (result && !closed)
             result = std::move(closed);
         signals_.cancel();
         co_await watching.join();
-        co_return result;
+        if (!result)
+            co_return std::unexpected(std::move(result.error()));
+        co_return session_ ? session_->exit_status() : 0;
     }
 
 private:
@@ -76,17 +87,52 @@ private:
         for (const std::string& argument : options_.blockdevs)
             if (auto added = co_await co_add_blockdev(argument); !added)
                 co_return of_option(std::move(added.error()), "blockdev", argument);
-        unsigned number = 0;
-        for (const std::string& argument : options_.drives)
-            if (auto added = co_await co_add_drive(daemon_.graph(), argument, number++); !added)
-                co_return of_option(std::move(added.error()), "drive", argument);
+        if (session_)
+            if (auto created = session_->create(); !created)
+                co_return created;
+        if (!options_.machine.dump_device_tree.empty()) {
+            daemon_.request_shutdown(ShutdownCause::HostUi);
+            co_return session_->dump_device_tree();
+        }
+        if (auto added = co_await co_add_devices(); !added)
+            co_return added;
         for (const AshlarOptions::Nbd& nbd : options_.nbds)
             if (auto added = co_await daemon_.exports().co_add_nbd(nbd.argument); !added)
                 co_return of_option(std::move(added.error()), "nbd", nbd.text);
         for (const AshlarOptions::Qmp& qmp : options_.qmps)
             if (auto added = co_await co_add_qmp(qmp); !added)
                 co_return of_option(std::move(added.error()), "qmp", qmp.address.text);
+        if (session_) {
+            if (auto connected = co_await session_->co_connect(is_stdio_free()); !connected)
+                co_return connected;
+            if (auto started = co_await session_->co_start(options_.paused); !started)
+                co_return started;
+        }
         co_return tell_ready();
+    }
+
+    bool is_stdio_free() const {
+        return !options_.daemonize && std::none_of(options_.qmps.begin(), options_.qmps.end(),
+                                                   [](const auto& qmp) { return qmp.address.stdio; });
+    }
+
+    // The drives, which are disks of the machine if it has any, then the devices.
+    Task<Result<void>> co_add_devices() {
+        DriveCounts counts;
+        for (const std::string& argument : options_.drives) {
+            auto drive = co_await co_add_drive(daemon_.graph(), argument, counts, session_.has_value());
+            Result<void> added;
+            if (!drive)
+                added = std::unexpected(std::move(drive.error()));
+            else if (drive->interface == DriveInterface::Virtio)
+                added = co_await session_->co_add_drive(drive->name);
+            if (!added)
+                co_return of_option(std::move(added.error()), "drive", argument);
+        }
+        for (const std::string& argument : options_.machine.devices)
+            if (auto added = co_await session_->co_add_device(argument); !added)
+                co_return of_option(std::move(added.error()), "device", argument);
+        co_return Result<void>();
     }
 
     Task<Result<void>> co_add_blockdev(std::string argument) {
@@ -147,11 +193,12 @@ private:
     Readiness& readiness_;
     Signals signals_;  // before there are threads
     Daemon daemon_;
+    std::optional<MachineSession> session_;
     CoEvent connected_;                 // the client that start-up waits for has come, or it is to end
     std::vector<std::string> sockets_;  // of QMP, to be removed
 };
 
-Result<void> run(const AshlarOptions& options) {
+Result<int> run(const AshlarOptions& options) {
     auto readiness = Readiness::create(options.daemonize, options.pid_file);
     if (!readiness)
         return std::unexpected(std::move(readiness.error()));

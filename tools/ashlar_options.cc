@@ -17,25 +17,11 @@ namespace {
 
 constexpr std::string_view kUsage = "usage: ashlar [options]";
 
-constexpr std::string_view kMachineHelp =
-    "Supported machines are:\n"
-    "none                 empty machine (default)\n";
-
 struct NameOptions {
     std::string guest;
 
     static const OptionSet<NameOptions>& options() {
         static const auto set = OptionSet<NameOptions>("-name").optional("guest", &NameOptions::guest, "name");
-        return set;
-    }
-};
-
-struct MachineOptions {
-    std::string type;
-
-    static const OptionSet<MachineOptions>& options() {
-        static const auto set =
-            OptionSet<MachineOptions>("-machine").required("type", &MachineOptions::type, "machine");
         return set;
     }
 };
@@ -52,6 +38,8 @@ class Parser {
 public:
     Parser() : line_(std::string(kUsage), CommandLine::Manner::Qemu) {
         add_standard();
+        line_.heading("Machine options");
+        add_machine_options(line_, o_.machine);
         add_block();
         add_management();
         add_debug();
@@ -66,9 +54,10 @@ public:
         if (line_.has_printed())
             return std::nullopt;
         if (!rest->empty())
-            return std::unexpected(
-                Error{fmt::format("{}: machine 'none' has no disk for an image", (*rest)[0])}.with_hint(
-                    "Give it with -drive file=... and export it with -nbd."));
+            return std::unexpected(Error{fmt::format("{}: an image is given with an option", (*rest)[0])}.with_hint(
+                "Give it with -drive file=..., and export it with -nbd."));
+        if (auto valid = check_machine_arguments(o_.machine); !valid)
+            return std::unexpected(std::move(valid.error()));
         if (o_.daemonize && std::any_of(o_.qmps.begin(), o_.qmps.end(), [](const auto& q) { return q.address.stdio; }))
             return fail("cannot use stdio with -daemonize");
         return std::move(o_);
@@ -80,18 +69,6 @@ private:
         line_.add('h', "help", "", "display this help and exit", line_.printer([this] { return line_.help(); }));
         line_.add(0, "version", "", "display version information and exit",
                   line_.printer([] { return version_text("Ashlar emulator"); }));
-        auto machine = [this](std::string_view given) -> Result<void> {
-            if (is_help_request(given))
-                return line_.printer([] { return std::string(kMachineHelp); })({});
-            auto options = parse_text<MachineOptions>(given, "type");
-            if (!options)
-                return std::unexpected(std::move(options.error()));
-            if (options->type != "none")
-                return std::unexpected(
-                    Error{"unsupported machine type"}.with_hint("Use -machine help to list supported machines"));
-            return {};
-        };
-        line_.add('M', "machine", "TYPE", "select the emulated machine (none; -machine help for a list)", machine);
         line_.add(0, "name", "NAME", "set the name of the guest", [this](std::string_view given) -> Result<void> {
             auto options = parse_text<NameOptions>(given, "guest");
             if (!options)
@@ -110,7 +87,7 @@ private:
                        "          [,DRIVER-SPECIFIC...]",
                        "define a block node; JSON as well", o_.blockdevs);
         line_.add_list(0, "drive",
-                       "[file=FILE][,if=none][,id=NAME][,format=FORMAT]\n"
+                       "[file=FILE][,if=virtio|none][,id=NAME][,format=FORMAT]\n"
                        "       [,cache=writethrough|writeback|none|directsync|unsafe][,aio=threads|native|io_uring]\n"
                        "       [,readonly=on|off][,discard=ignore|unmap][,detect-zeroes=on|off|unmap]\n"
                        "       [,throttling.bps-total=N][,throttling.iops-total=N][,throttling.group=GROUP]...",
@@ -171,12 +148,11 @@ private:
     // What scripts for QEMU give to have less, where there is nothing to begin with.
     void add_harmless() {
         line_.heading("Accepted because there is nothing that they would leave out");
-        for (const char* name : {"nodefaults", "no-user-config"})
-            line_.add(0, name, "", "no effect", [](std::string_view) -> Result<void> { return {}; });
-        for (const char* name : {"display", "serial", "parallel", "monitor", "vga", "nic", "net"})
+        line_.add(0, "no-user-config", "", "no effect", [](std::string_view) -> Result<void> { return {}; });
+        for (const char* name : {"display", "parallel", "vga", "nic", "net"})
             line_.add(0, name, "none", "no effect", [](std::string_view given) -> Result<void> {
                 if (given != "none")
-                    return fail("machine 'none' has no such device: only 'none' is possible");
+                    return fail("there is no such device: only 'none' is possible");
                 return {};
             });
     }

@@ -3,6 +3,7 @@
 
 #include "monitor/export_options.h"
 #include "monitor/qmp_address.h"
+#include "tools/machine/machine_options.h"
 #include "util/error.h"
 
 #include <optional>
@@ -21,6 +22,7 @@ struct AshlarOptions {
         NbdArgument argument;
     };
 
+    MachineArguments machine;
     std::string name;
     bool paused = false;                                  // -S
     std::vector<std::string> objects, blockdevs, drives;  // arguments, in order

@@ -9,6 +9,7 @@
 
 #include <optional>
 #include <string>
+#include <type_traits>
 
 namespace ashlar {
 
@@ -28,17 +29,22 @@ private:
     PidFile pid_file_;  // while the program runs
 };
 
-// `parse` gives nothing when all that was asked for has been printed. Returns the exit status.
-template <class Options>
+// `parse` gives nothing when all that was asked for has been printed. `run` gives nothing, or an exit status. Returns
+// the exit status.
+template <class Options, class Outcome>
 int program_main(int argc, char** argv, Result<std::optional<Options>> (*parse)(int, char**),
-                 Result<void> (*run)(const Options&)) {
+                 Result<Outcome> (*run)(const Options&)) {
     prepare_process(argv[0]);
     auto options = parse(argc, argv);
     if (options && !*options)
         return 0;
-    Result<void> result = options ? run(**options) : std::unexpected(std::move(options.error()));
-    if (result)
-        return 0;
+    Result<Outcome> result = options ? run(**options) : std::unexpected(std::move(options.error()));
+    if (result) {
+        if constexpr (std::is_void_v<Outcome>)
+            return 0;
+        else
+            return *result;
+    }
     error_report(result.error());
     return 1;
 }

@@ -7,13 +7,17 @@
 #include "block/block_graph.h"
 #include "monitor/block_exports.h"
 #include "monitor/events.h"
+#include "monitor/machine_control.h"
 #include "monitor/qmp_server.h"
 #include "monitor/user_objects.h"
 #include "util/co_event.h"
 
+#include <memory>
 #include <string>
 
 namespace ashlar {
+
+class IdleMachine;
 
 class Daemon {
 public:
@@ -29,8 +33,10 @@ public:
 
     const std::string& name() const { return name_; }  // -name; may be empty
     void set_name(std::string name) { name_ = std::move(name); }
-    bool is_paused() const { return paused_; }  // -S
-    void set_paused(bool paused) { paused_ = paused; }
+    // The machine `none` if it is not given another one, which then outlives the clients of QMP.
+    MachineControl& machine() { return *machine_; }
+    void set_machine(MachineControl& machine) { machine_ = &machine; }
+    void set_prelaunch();  // -S
 
     void request_shutdown(ShutdownCause cause);  // the first one counts, and QMP's clients are told of it
     bool is_shutting_down() const { return shutdown_.is_set(); }
@@ -48,7 +54,8 @@ private:
     QmpServer qmp_;
     BlockExports exports_;
     std::string name_;
-    bool paused_ = false;
+    std::unique_ptr<IdleMachine> idle_machine_;
+    MachineControl* machine_;
     CoEvent shutdown_;
 };
 

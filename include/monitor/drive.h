@@ -2,12 +2,33 @@
 #pragma once
 
 #include "block/block_graph.h"
+#include "util/enum_names.h"
 
+#include <array>
 #include <string>
 
 namespace ashlar {
 
-// `number`: of this -drive, from which comes its name if it has none ("none0").
-[[nodiscard]] Task<Result<void>> co_add_drive(BlockGraph& graph, std::string argument, unsigned number);
+enum class DriveInterface : uint8_t { None, Virtio };
+constexpr auto enum_names(DriveInterface) {
+    return std::to_array<EnumName<DriveInterface>>({
+        {DriveInterface::None, "none"},
+        {DriveInterface::Virtio, "virtio"},
+    });
+}
+
+struct AddedDrive {
+    std::string name;
+    DriveInterface interface = DriveInterface::None;  // the caller makes the device
+};
+
+// Of a command line: the drives so far, from which come the names of those that have none ("none0", "virtio0").
+struct DriveCounts {
+    std::array<unsigned, enum_names(DriveInterface{}).size()> count{};
+};
+
+// `has_disks`: whether the machine has anything to connect it to, which it is then if it does not say otherwise.
+[[nodiscard]] Task<Result<AddedDrive>> co_add_drive(BlockGraph& graph, std::string argument, DriveCounts& counts,
+                                                    bool has_disks);
 
 }  // namespace ashlar

@@ -6,13 +6,26 @@
 namespace ashlar {
 
 // QAPI's, as far as it happens here.
-enum class ShutdownCause : uint8_t { None, HostError, HostQmpQuit, HostSignal };
+enum class ShutdownCause : uint8_t {
+    None,
+    HostError,
+    HostQmpQuit,
+    HostQmpSystemReset,
+    HostSignal,
+    HostUi,
+    GuestShutdown,
+    GuestReset,
+};
 constexpr auto enum_names(ShutdownCause) {
     return std::to_array<EnumName<ShutdownCause>>({
         {ShutdownCause::None, "none"},
         {ShutdownCause::HostError, "host-error"},
         {ShutdownCause::HostQmpQuit, "host-qmp-quit"},
+        {ShutdownCause::HostQmpSystemReset, "host-qmp-system-reset"},
         {ShutdownCause::HostSignal, "host-signal"},
+        {ShutdownCause::HostUi, "host-ui"},
+        {ShutdownCause::GuestShutdown, "guest-shutdown"},
+        {ShutdownCause::GuestReset, "guest-reset"},
     });
 }
 
@@ -23,6 +36,19 @@ struct ShutdownEvent {
     static const OptionSet<ShutdownEvent>& options();
 };
 inline constexpr QmpEvent<ShutdownEvent> kShutdown{"SHUTDOWN"};
+inline constexpr QmpEvent<ShutdownEvent> kReset{"RESET"};
+
+// Of an event that has no data.
+struct NoEventData {
+    static const OptionSet<NoEventData>& options();
+};
+inline constexpr QmpEvent<NoEventData> kStop{"STOP"};
+inline constexpr QmpEvent<NoEventData> kResume{"RESUME"};
+inline constexpr QmpEvent<NoEventData> kPowerDown{"POWERDOWN"};
+
+inline bool is_of_guest(ShutdownCause cause) {
+    return cause == ShutdownCause::GuestShutdown || cause == ShutdownCause::GuestReset;
+}
 
 struct BlockExportDeletedEvent {
     std::string id;

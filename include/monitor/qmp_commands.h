@@ -39,6 +39,7 @@ struct QmpEvent {
 };
 
 JsonBox box_json(const std::function<void(Json&)>& write);
+JsonBox copy_json(const Json& value);
 
 class QmpCommands {
 public:
@@ -64,6 +65,16 @@ public:
             return box_result(handler(context));
         };
         return add({std::string(name), nullptr, result_type<Ret>(), run});
+    }
+
+    // A command that takes more arguments than those that are declared, and checks them all itself.
+    template <HasOptions Declared, class Context>
+    QmpCommand& add_open(std::string_view name, Context& context,
+                         Task<Result<void>> (*handler)(Context&, JsonBox arguments)) {
+        auto run = [&context, handler](const Json& arguments) -> Task<Result<JsonBox>> {
+            return box_result(handler(context, copy_json(arguments)));
+        };
+        return add({std::string(name), &OptionTraits<Declared>::kType, nullptr, run});
     }
 
     template <class Data>

@@ -1,0 +1,38 @@
+// What the command line says of the machine. A value.
+#pragma once
+
+#include "util/error.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace ashlar {
+
+class CommandLine;
+
+struct MachineArguments {
+    std::optional<std::string> type;  // "none", "virt"
+    std::string dump_device_tree;     // a file
+    uint64_t ram_bytes = uint64_t{128} << 20;
+    unsigned harts = 1;
+    std::optional<std::string> bios;
+    std::string kernel, initrd, append;
+    std::vector<std::string> devices;            // -device, in order
+    std::optional<std::string> serial, monitor;  // where they are, as -serial says
+    bool nographic = false;
+    bool nodefaults = false;
+    bool no_reboot = false;
+    bool virtio_legacy = false;
+    std::string gdb;  // where its server listens
+
+    bool is_virt() const { return type ? *type == "virt" : bios || !kernel.empty(); }
+};
+
+// The options; `out` outlives the command line's parsing.
+void add_machine_options(CommandLine& line, MachineArguments& out);
+// What they must be together.
+Result<void> check_machine_arguments(const MachineArguments& arguments);
+
+}  // namespace ashlar

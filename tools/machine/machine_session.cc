@@ -1,0 +1,375 @@
+#include "tools/machine/machine_session.h"
+
+#include "hw/virtio_rng.h"
+#include "util/json.h"
+#include "util/keyval.h"
+#include "util/report.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace ashlar {
+
+namespace {
+
+constexpr std::string_view kBlk = "virtio-blk-device", kRng = "virtio-rng-device";
+
+// What every -device has.
+struct DeviceOptions {
+    std::string driver;
+    std::optional<std::string> id;
+
+    static const OptionSet<DeviceOptions>& options() {
+        static const auto set = OptionSet<DeviceOptions>("device")
+                                    .required("driver", &DeviceOptions::driver, "the kind of device")
+                                    .optional("id", &DeviceOptions::id, "its name");
+        return set;
+    }
+};
+
+struct NoOptions {
+    static const OptionSet<NoOptions>& options() {
+        static const auto set = OptionSet<NoOptions>("device");
+        return set;
+    }
+};
+
+std::unexpected<Error> no_such_device(std::string_view type) {
+    return std::unexpected(Error{fmt::format("'{}' is not a valid device model name", type)}.with_hint(
+        fmt::format("There are {} and {}.", kBlk, kRng)));
+}
+
+constexpr std::string_view kNoHotplug = "Bus 'virtio-mmio-bus.7' does not support hotplugging";
+
+}  // namespace
+
+MachineSession::MachineSession(Daemon& daemon, const MachineArguments& arguments)
+    : daemon_(daemon),
+      arguments_(arguments),
+      io_error_(
+          daemon.context(),
+          [](void* session) {
+              auto* self = static_cast<MachineSession*>(session);
+              self->scope_.spawn(self->co_stop_as(RunState::IoError));
+          },
+          this) {}
+
+MachineSession::~MachineSession() {
+    for (const std::string& path : sockets_)
+        unlink(path.c_str());
+}
+
+Result<void> MachineSession::create() {
+    auto machine = Machine::create(daemon_.context(),
+                                   {.ram_bytes = arguments_.ram_bytes,
+                                    .harts = arguments_.harts,
+                                    .bios = arguments_.bios.value_or("default"),
+                                    .kernel = arguments_.kernel,
+                                    .initrd = arguments_.initrd,
+                                    .append = arguments_.append,
+                                    .virtio_legacy = arguments_.virtio_legacy},
+                                   *this);
+    if (!machine)
+        return std::unexpected(std::move(machine.error()));
+    machine_ = std::move(*machine);
+    return {};
+}
+
+Result<void> MachineSession::dump_device_tree() const {
+    auto tree = machine_->device_tree();
+    if (!tree)
+        return std::unexpected(std::move(tree.error()));
+    const std::string& path = arguments_.dump_device_tree;
+    UniqueFd file(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+    if (!file || write(file.get(), tree->data(), tree->size()) != static_cast<ssize_t>(tree->size()))
+        return fail_errno(errno, "failed to dump the device tree to {}", path);
+    info_report("dtb dumped to {}. Exiting.", path);
+    return {};
+}
+
+Task<Result<void>> MachineSession::co_add_drive(std::string drive) {
+    return co_add_blk({.drive = std::move(drive)});
+}
+
+Task<Result<void>> MachineSession::co_add_device(std::string argument) {
+    auto keyval = parse_keyval(argument, {.implied_key = "driver"});
+    if (!keyval)
+        co_return std::unexpected(std::move(keyval.error()));
+    auto common = DeviceOptions::options().take(keyval->options, keyval->typing);
+    if (!common)
+        co_return std::unexpected(std::move(common.error()));
+    if (common->id) {
+        if (!is_valid_id(*common->id))
+            co_return fail("Parameter 'id' expects an identifier");
+        if (std::find(ids_.begin(), ids_.end(), *common->id) != ids_.end())
+            co_return fail("Duplicate device ID '{}'", *common->id);
+    }
+    Result<void> added;
+    if (common->driver == kBlk) {
+        auto options = VirtioBlkOptions::options().parse(keyval->options, keyval->typing);
+        if (!options)
+            co_return std::unexpected(std::move(options.error()));
+        added = co_await co_add_blk(std::move(*options));
+    } else if (common->driver == kRng) {
+        if (auto none = NoOptions::options().parse(keyval->options, keyval->typing); !none)
+            co_return std::unexpected(std::move(none.error()));
+        added = machine_->add_virtio(std::make_unique<VirtioRng>(machine_->ram(), daemon_.context()));
+    } else {
+        co_return no_such_device(common->driver);
+    }
+    if (added && common->id)
+        ids_.push_back(*common->id);
+    co_return added;
+}
+
+Task<Result<void>> MachineSession::co_add_blk(VirtioBlkOptions options) {
+    AioContext* context = &daemon_.context();
+    if (options.iothread) {
+        auto iothread = daemon_.objects().use_iothread(*options.iothread);
+        if (!iothread)
+            co_return std::unexpected(std::move(iothread.error()));
+        iothreads_.push_back(*iothread);
+        context = &(*iothread)->context();
+    }
+    auto device = co_await VirtioBlk::co_create(daemon_.graph(), std::move(options), machine_->ram(), *context,
+                                                [this](const GuestIoError& error) { note_io_error(error); });
+    if (!device)
+        co_return std::unexpected(std::move(device.error()));
+    VirtioBlk& blk = **device;
+    auto added = machine_->add_virtio(std::move(*device));
+    if (!added)
+        co_await blk.co_close();
+    co_return added;
+}
+
+void MachineSession::note_io_error(const GuestIoError& error) {
+    constexpr IoErrorAction kActions[] = {IoErrorAction::Report, IoErrorAction::Ignore, IoErrorAction::Stop};
+    const BlockDriverState* node = error.backend.root();
+    daemon_.qmp().emit(kBlockIoError,
+                       {.device = error.backend.name(),
+                        .node_name = node ? std::optional(node->node_name()) : std::nullopt,
+                        .operation = error.is_write ? IoErrorOperation::Write : IoErrorOperation::Read,
+                        .action = kActions[static_cast<size_t>(error.action)],
+                        .nospace = error.error == -ENOSPC,
+                        .reason = std::strerror(-error.error)},
+                       error.backend.name());
+    if (error.action == GuestIoError::Action::Stop)
+        io_error_.schedule();
+}
+
+// The defaults are those of -nographic: there is nothing but a terminal.
+Result<void> MachineSession::choose_places(bool stdio_free, SerialPlace& serial, SerialPlace& monitor) const {
+    const bool may_take_stdio = stdio_free && !arguments_.nodefaults;
+    std::string serial_text = "null", monitor_text = "none";
+    if (arguments_.serial)
+        serial_text = *arguments_.serial;
+    else if (arguments_.nographic || may_take_stdio)
+        serial_text = arguments_.monitor ? "stdio" : "mon:stdio";
+    if (arguments_.monitor)
+        monitor_text = *arguments_.monitor;
+    else if (arguments_.nographic && arguments_.serial && !arguments_.serial->starts_with("mon:"))
+        monitor_text = "stdio";
+    if (!arguments_.serial && !arguments_.nographic && monitor_text == "stdio")
+        serial_text = "null";
+    for (auto [text, place] : {std::pair(&serial_text, &serial), std::pair(&monitor_text, &monitor)}) {
+        auto parsed = parse_serial_place(*text);
+        if (!parsed)
+            return std::unexpected(std::move(parsed.error()));
+        *place = std::move(*parsed);
+    }
+    const bool by_serial = serial.kind == SerialPlace::Kind::Stdio,
+               by_monitor = monitor.kind == SerialPlace::Kind::Stdio;
+    if ((by_serial && by_monitor) || ((by_serial || by_monitor) && !stdio_free))
+        return fail("cannot use stdio by multiple character devices");
+    return {};
+}
+
+Task<Result<StreamBackend*>> MachineSession::co_open(SerialPlace place) {
+    if (place.kind == SerialPlace::Kind::Stdio)
+        terminal_ = std::make_unique<RawTerminal>(!place.with_monitor);
+    CoEvent connected;
+    const bool wait = place.kind == SerialPlace::Kind::Socket && place.address.server && place.address.wait;
+    const std::string text = place.address.text;
+    auto opened = co_await co_open_serial_place(std::move(place), wait ? &connected : nullptr);
+    if (!opened)
+        co_return std::unexpected(std::move(opened.error()));
+    if (!opened->socket_path.empty())
+        sockets_.push_back(opened->socket_path);
+    backends_.push_back(std::move(opened->backend));
+    if (wait) {
+        info_report("waiting for connection on: {}", text);
+        co_await connected.wait();
+    }
+    co_return backends_.back().get();
+}
+
+Task<Result<void>> MachineSession::co_connect(bool stdio_free) {
+    SerialPlace serial, monitor;
+    if (auto chosen = choose_places(stdio_free, serial, monitor); !chosen)
+        co_return chosen;
+    const bool mux = serial.with_monitor;
+    auto serial_backend = co_await co_open(std::move(serial));
+    if (!serial_backend)
+        co_return std::unexpected(std::move(serial_backend.error()));
+    CharacterBackend* port = *serial_backend;
+    if (mux) {
+        mux_ = std::make_unique<CharMux>(*port, [this] { daemon_.request_shutdown(ShutdownCause::HostUi); });
+        port = &mux_->serial();
+        monitor_ = std::make_unique<HumanMonitor>(daemon_, mux_->monitor());
+    }
+    uart_ = std::make_unique<CharLink>(daemon_.context(), machine_->uart(), *port);
+    if (!mux && monitor.kind != SerialPlace::Kind::Null) {
+        auto monitor_backend = co_await co_open(std::move(monitor));
+        if (!monitor_backend)
+            co_return std::unexpected(std::move(monitor_backend.error()));
+        monitor_ = std::make_unique<HumanMonitor>(daemon_, **monitor_backend);
+    }
+    co_return Result<void>();
+}
+
+Task<Result<void>> MachineSession::co_start(bool paused) {
+    if (auto started = machine_->start(); !started)
+        co_return started;
+    if (!paused)
+        co_return co_await co_cont();
+    co_return Result<void>();
+}
+
+Task<void> MachineSession::co_close() {
+    closed_ = true;
+    state_ = RunState::Shutdown;
+    if (machine_)
+        co_await machine_->co_close();
+    co_await scope_.join();
+    if (monitor_)
+        co_await monitor_->co_close();
+    for (const auto& backend : backends_)
+        co_await backend->co_close();
+    uart_.reset();
+    monitor_.reset();
+    mux_.reset();
+    machine_.reset();
+    backends_.clear();
+    for (IOThread* iothread : iothreads_)
+        daemon_.objects().release(*iothread);
+    iothreads_.clear();
+    terminal_.reset();
+}
+
+// --- what QMP and the monitor ask for
+
+Task<void> MachineSession::co_stop_as(RunState state) {
+    if (closed_)
+        co_return;
+    const bool ran = state_ == RunState::Running;
+    if (ran || state_ == RunState::Prelaunch)
+        state_ = state;
+    co_await machine_->co_stop();
+    if (ran)
+        daemon_.qmp().emit(kStop, {});
+}
+
+Task<Result<void>> MachineSession::co_stop() {
+    co_await co_stop_as(RunState::Paused);
+    co_return Result<void>();
+}
+
+Task<Result<void>> MachineSession::co_cont() {
+    if (closed_)
+        co_return fail("the program ends");
+    if (state_ == RunState::Running)
+        co_return Result<void>();
+    state_ = RunState::Running;
+    daemon_.qmp().emit(kResume, {});
+    co_await machine_->co_go_on();
+    co_return Result<void>();
+}
+
+Task<Result<void>> MachineSession::co_reset() {
+    if (closed_)
+        co_return fail("the program ends");
+    if (arguments_.no_reboot) {
+        daemon_.request_shutdown(ShutdownCause::HostQmpSystemReset);
+        co_return Result<void>();
+    }
+    daemon_.qmp().emit(kReset, {.guest = false, .reason = ShutdownCause::HostQmpSystemReset});
+    co_return co_await machine_->co_reset();
+}
+
+void MachineSession::power_down() {
+    daemon_.qmp().emit(kPowerDown, {});
+}
+
+std::vector<MachineControl::Cpu> MachineSession::cpus() const {
+    std::vector<Cpu> cpus;
+    if (!closed_)
+        for (unsigned i = 0; i < machine_->hart_count(); ++i)
+            cpus.push_back({i, machine_->harts_thread_id()});
+    return cpus;
+}
+
+Task<Result<void>> MachineSession::co_add_device(JsonBox options) {
+    Json rest = *options;
+    auto common = DeviceOptions::options().take(rest, Typing::Strict);
+    if (!common)
+        co_return std::unexpected(std::move(common.error()));
+    const std::vector<std::string> types = device_types();
+    if (std::find(types.begin(), types.end(), common->driver) == types.end())
+        co_return no_such_device(common->driver);
+    co_return std::unexpected(Error{std::string(kNoHotplug)});
+}
+
+Task<Result<void>> MachineSession::co_remove_device(std::string id) {
+    if (std::find(ids_.begin(), ids_.end(), id) != ids_.end())
+        co_return std::unexpected(Error{std::string(kNoHotplug)});
+    co_return std::unexpected(Error{fmt::format("Device '{}' not found", id)}.with_class(ErrorClass::DeviceNotFound));
+}
+
+Result<std::vector<MachineControl::Property>> MachineSession::device_properties(std::string_view type) const {
+    std::vector<Property> properties;
+    if (type == kBlk)
+        for (const OptionInfo& option : VirtioBlkOptions::options().options())
+            properties.push_back({option.name, option.type->name(), option.help});
+    else if (type != kRng)
+        return std::unexpected(
+            Error{fmt::format("Device '{}' not found", type)}.with_class(ErrorClass::DeviceNotFound));
+    return properties;
+}
+
+std::vector<std::string> MachineSession::device_types() const {
+    return {std::string(kBlk), std::string(kRng)};
+}
+
+// --- what the guest asks for
+
+void MachineSession::guest_finished(int status) {
+    if (closed_)
+        return;
+    exit_status_ = status;
+    daemon_.request_shutdown(ShutdownCause::GuestShutdown);
+}
+
+void MachineSession::guest_asked_for_reset() {
+    if (closed_)
+        return;
+    if (arguments_.no_reboot)
+        daemon_.request_shutdown(ShutdownCause::GuestReset);
+    else
+        scope_.spawn(co_reset_for_guest());
+}
+
+Task<void> MachineSession::co_reset_for_guest() {
+    daemon_.qmp().emit(kReset, {.guest = true, .reason = ShutdownCause::GuestReset});
+    if (auto done = co_await machine_->co_reset(); !done)
+        error_report(done.error());
+}
+
+void MachineSession::breakpoint_reached(unsigned) {
+    if (!closed_)
+        scope_.spawn(co_stop_as(RunState::Debug));
+}
+
+}  // namespace ashlar
