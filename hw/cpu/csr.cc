@@ -19,7 +19,6 @@ constexpr uint64_t kMstatusWritable = kSstatusWritable | mstatus::kMie | mstatus
 constexpr uint64_t kMedelegWritable = 0xb3ff;
 
 constexpr uint32_t kCycleBit = 1, kTimeBit = 2, kInstretBit = 4;
-constexpr uint32_t kCounters = kCycleBit | kTimeBit | kInstretBit;
 
 constexpr uint64_t kSatpMode = 15ull << 60;
 
@@ -241,10 +240,10 @@ HartState::CsrResult HartState::write_csr(unsigned number, uint64_t value) {
             mtvec = value & ~2ull;
             return CsrResult::Done;
         case csr::kScounteren:
-            scounteren = value & kCounters;
+            scounteren = static_cast<uint32_t>(value);
             return CsrResult::Done;
         case csr::kMcounteren:
-            mcounteren = value & kCounters;
+            mcounteren = static_cast<uint32_t>(value);
             return CsrResult::Done;
         case csr::kMcountinhibit: {
             const uint32_t wanted = value & (kCycleBit | kInstretBit), changed = wanted ^ mcountinhibit;

@@ -12,7 +12,7 @@ namespace {
 // Between two looks at interrupts, the clock and kicks: some microseconds.
 constexpr uint64_t kChunk = 4096;
 
-constexpr unsigned kPcNumber = 32, kFloatNumber = 33, kCsrNumber = 65;
+constexpr unsigned kPcNumber = 32, kFloatNumber = 33, kCsrNumber = 65, kPrivilegeNumber = kCsrNumber + 4096;
 
 }  // namespace
 
@@ -104,8 +104,10 @@ bool Hart::read_register(unsigned number, uint64_t& value) const {
         value = s.pc;
     else if (number < kCsrNumber)
         value = s.f[number - kFloatNumber];
+    else if (number == kPrivilegeNumber)
+        value = static_cast<uint64_t>(s.privilege);
     else
-        return number < kCsrNumber + 4096 && s.read_csr(number - kCsrNumber, value);
+        return number < kPrivilegeNumber && s.read_csr(number - kCsrNumber, value);
     return true;
 }
 
@@ -115,13 +117,19 @@ bool Hart::write_register(unsigned number, uint64_t value) {
         return true;
     if (number < kPcNumber)
         s.x[number] = value;
-    else if (number == kPcNumber)
+    else if (number == kPcNumber) {
         s.pc = value & ~1ull;
-    else if (number < kCsrNumber)
+        s.waiting = false;
+    } else if (number < kCsrNumber)
         s.f[number - kFloatNumber] = value;
-    else {
+    else if (number == kPrivilegeNumber) {
+        if (value > 3 || value == 2)
+            return false;
+        s.privilege = static_cast<Privilege>(value);
+        s.update_context();
+    } else {
         uint64_t old;
-        if (number >= kCsrNumber + 4096 || !s.read_csr(number - kCsrNumber, old))
+        if (number > kPrivilegeNumber || !s.read_csr(number - kCsrNumber, old))
             return false;
         s.write_csr(number - kCsrNumber, value);
     }

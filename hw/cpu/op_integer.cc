@@ -169,7 +169,7 @@ OPERATION(jalr) {
 }
 
 OPERATION(ebreak) {
-    s->fault = {Cause::Breakpoint, s->pc_of(i)};
+    s->fault = {Cause::Breakpoint, 0};
     CONTINUE(op_fault);
 }
 

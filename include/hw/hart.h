@@ -56,8 +56,8 @@ public:
     // When stimecmp next sets an interrupt, in ticks of the MachineClock; UINT64_MAX: not at all.
     uint64_t next_timer() const;
 
-    // For the debugger: numbered as gdb does: 0 to 31: x0 to x31, 32: pc, 33 to 64: f0 to f31, 65 + n: CSR n. False:
-    // there is none.
+    // For the debugger: numbered as gdb does: 0 to 31: x0 to x31, 32: pc, 33 to 64: f0 to f31, 65 + n: CSR n, 4161: the
+    // privilege (0: user, 1: supervisor, 3: machine). False: there is none, or not of this value.
     [[nodiscard]] bool read_register(unsigned number, uint64_t& value) const;
     [[nodiscard]] bool write_register(unsigned number, uint64_t value);
     // Through the hart's page tables, as it would see RAM and ROM now; false: not mapped. A write (ROM takes none) is

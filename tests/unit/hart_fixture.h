@@ -47,6 +47,22 @@ struct HartFixture {
             g_assert_true(hart.run(1) == Hart::Stop::Budget);
     }
 
+    // To a privilege (0: user, 1: supervisor, 3: machine), by way of MRET.
+    void enter(uint64_t privilege, uint64_t address) {
+        g_assert_true(hart.write_register(4161, 3));
+        put(kTrapHandler + 16, {riscv::mret});
+        set_pc(kTrapHandler + 16);
+        set_csr(0x300, (csr(0x300) & ~(3ull << 11)) | privilege << 11);
+        set_csr(0x341, address);
+        step();
+        g_assert_cmphex(pc(), ==, address);
+    }
+    // Everything is allowed to S- and U-mode.
+    void open_pmp() {
+        set_csr(0x3b0, ~0ull);
+        set_csr(0x3a0, 0x1f);
+    }
+
     uint64_t x(unsigned number) const { return get(number); }
     void set_x(unsigned number, uint64_t value) { g_assert_true(hart.write_register(number, value)); }
     uint64_t pc() const { return get(32); }
