@@ -8,11 +8,19 @@
 
 #include "hw/cpu/hart_state.h"
 
-#if defined(__clang__) && __has_cpp_attribute(clang::musttail) && __has_attribute(preserve_none)
+// The sanitizers' stack frames do not go with preserve_none: the compiler stops.
+#define ASHLAR_TAIL_CALLS 0
+#ifdef __clang__
+#if __has_cpp_attribute(clang::musttail) && __has_attribute(preserve_none) && !__has_feature(address_sanitizer) && \
+    !__has_feature(thread_sanitizer) && !__has_feature(memory_sanitizer)
+#undef ASHLAR_TAIL_CALLS
 #define ASHLAR_TAIL_CALLS 1
+#endif
+#endif
+
+#if ASHLAR_TAIL_CALLS
 #define HANDLER_CALL __attribute__((preserve_none))
 #else
-#define ASHLAR_TAIL_CALLS 0
 #define HANDLER_CALL
 #endif
 

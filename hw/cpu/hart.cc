@@ -33,6 +33,8 @@ void Hart::reset(uint64_t pc) {
 Hart::Stop Hart::run(uint64_t instructions) {
     HartState& s = *state_;
     s.look_at_timer();
+    // Others may have run since.
+    s.reserved = false;
     while (instructions > 0) {
         if (s.kicked.load(std::memory_order_relaxed) && s.kicked.exchange(false))
             return Stop::Kicked;

@@ -43,7 +43,7 @@ bool load_reserved(HartState* s, const Slot* i) {
     return true;
 }
 
-// Harts take turns, and devices do not lock: a store since then is one that changed the value.
+// Within a turn of this hart only devices and itself store: what has changed is another value.
 template <typename T>
 bool store_conditional(HartState* s, const Slot* i) {
     uint8_t* memory;

@@ -110,23 +110,42 @@ void access_faults_name_the_address() {
     m.assert_trap(7, kRamBase + 12, 0x40000000);
 }
 
-void reservation_is_broken_by_another_store() {
-    HartFixture m;
-    m.start({amo_w(2, a0, sp, 0), amo_w(3, a1, sp, a2), amo_w(3, a3, sp, a2)});
+void reservations_are_broken() {
     const uint64_t where = kRamBase + 0x1000;
-    for (bool disturbed : {false, true}) {
-        m.set_pc(kRamBase);
+    const auto prepare = [&](HartFixture& m) {
         m.put32(where, 0x80000001);
         m.set_x(sp, where);
         m.set_x(a2, 5);
-        m.step();
+        m.set_x(a4, 0x80000001);
+    };
+    {
+        // By nothing, by the SC itself.
+        HartFixture m;
+        m.start({amo_w(2, a0, sp, 0), amo_w(3, a1, sp, a2), amo_w(3, a3, sp, a2), ebreak});
+        prepare(m);
+        m.hart.run(4);
         g_assert_cmphex(m.x(a0), ==, 0xffffffff80000001);
-        if (disturbed)
-            m.put32(where, 7);
-        m.step(2);
-        g_assert_cmpuint(m.x(a1), ==, disturbed);
+        g_assert_cmpuint(m.x(a1), ==, 0);
         g_assert_cmpuint(m.x(a3), ==, 1);
-        g_assert_cmpuint(m.get64(where) & 0xffffffff, ==, disturbed ? 7 : 5);
+        g_assert_cmpuint(m.get64(where), ==, 5);
+    }
+    {
+        // By another value.
+        HartFixture m;
+        m.start({amo_w(2, a0, sp, 0), sw(zero, sp, 0), amo_w(3, a1, sp, a2), ebreak});
+        prepare(m);
+        m.hart.run(4);
+        g_assert_cmpuint(m.x(a1), ==, 1);
+        g_assert_cmpuint(m.get64(where), ==, 0);
+    }
+    {
+        // By the turn of another hart, which may have stored what was there.
+        HartFixture m;
+        m.start({amo_w(2, a0, sp, 0), amo_w(3, a1, sp, a2), ebreak});
+        prepare(m);
+        m.step(2);
+        g_assert_cmpuint(m.x(a1), ==, 1);
+        g_assert_cmphex(m.get64(where), ==, 0x80000001);
     }
 }
 
@@ -214,7 +233,7 @@ int main(int argc, char** argv) {
     g_test_add_func("/hart/misaligned-accesses-succeed", misaligned_accesses_succeed);
     g_test_add_func("/hart/misaligned-atomics-trap", misaligned_atomics_trap);
     g_test_add_func("/hart/access-faults-name-the-address", access_faults_name_the_address);
-    g_test_add_func("/hart/a-reservation-is-broken-by-another-store", reservation_is_broken_by_another_store);
+    g_test_add_func("/hart/reservations-are-broken-by-stores-and-turns", reservations_are_broken);
     g_test_add_func("/hart/new-code-runs-after-fence-i", new_code_runs_after_fence_i);
     g_test_add_func("/hart/an-instruction-may-cross-pages", an_instruction_may_cross_pages);
     g_test_add_func("/hart/breakpoints-stop-before-the-instruction", breakpoints_stop_before_the_instruction);
