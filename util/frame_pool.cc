@@ -1,5 +1,6 @@
 #include "util/frame_pool.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <mutex>
@@ -30,8 +31,11 @@ namespace {
 
 constexpr std::size_t kUnit = 64;
 constexpr std::size_t kClasses = 32;  // frames of up to 2 KiB; larger ones are rare and go to malloc
-constexpr std::size_t kSlabSize = 64 * 1024;
-constexpr unsigned kSurplus = 512;  // a thread's free list of one class sheds half beyond this
+// A thread's slabs of a class double in size up to the largest: most classes have a few frames only.
+constexpr std::size_t kFirstSlab = 4 * 1024;
+constexpr unsigned kDoublings = 4;
+constexpr std::size_t kFewFrames = 4;  // are in every slab
+constexpr unsigned kSurplus = 512;     // a thread's free list of one class sheds half beyond this
 
 struct FreeFrame {
     FreeFrame* next;
@@ -80,6 +84,7 @@ void unlink_slab(Slab* slab) {
 struct ThreadFrames {
     FreeFrame* free[kClasses];
     unsigned count[kClasses];
+    unsigned slabs[kClasses];  // made so far
     bool returned_at_exit;
 
     void shed_all() {
@@ -120,11 +125,15 @@ struct ThreadFrames {
         }
         if (free[c])
             return;
-        Slab* slab = static_cast<Slab*>(std::aligned_alloc(64, kSlabSize));
+        const std::size_t frame_size = (c + 1) * kUnit;
+        const std::size_t slab_size =
+            std::max(kFirstSlab << std::min(slabs[c], kDoublings), sizeof(Slab) + kFewFrames * frame_size);
+        Slab* slab = static_cast<Slab*>(std::aligned_alloc(64, slab_size));
         if (!slab)
             throw std::bad_alloc();
-        slab->frame_size = (c + 1) * kUnit;
-        slab->frames = (kSlabSize - sizeof(Slab)) / slab->frame_size;
+        slabs[c]++;
+        slab->frame_size = frame_size;
+        slab->frames = (slab_size - sizeof(Slab)) / frame_size;
         for (std::size_t i = slab->frames; i-- > 0;) {
             auto* frame = reinterpret_cast<FreeFrame*>(slab->frame(i));
             frame->next = free[c];

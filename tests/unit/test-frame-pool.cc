@@ -1,6 +1,7 @@
 #include "util/frame_pool.h"
 
 #include <glib.h>
+#include <malloc.h>
 
 #include <cstdint>
 #include <cstring>
@@ -49,6 +50,23 @@ void frames_that_end_on_another_thread_are_used_again() {
 #endif
 }
 
+void a_few_frames_of_each_size_take_little_memory() {
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+    g_test_skip("frames come from malloc under a sanitizer");
+#else
+    const size_t before = mallinfo2().uordblks;
+    std::vector<std::pair<void*, size_t>> frames;
+    size_t sum = 0;
+    for (size_t size = 64; size <= 2048; size += 64) {
+        frames.emplace_back(frame_alloc(size), size);
+        sum += size;
+    }
+    g_assert_cmpuint(mallinfo2().uordblks - before, <, 8 * sum);
+    for (auto [frame, size] : frames)
+        frame_free(frame, size);
+#endif
+}
+
 void threads_may_exchange_frames() {
     constexpr int kThreads = 4, kFrames = 5000;
     std::vector<void*> frames(kThreads * kFrames);
@@ -81,6 +99,8 @@ void threads_may_exchange_frames() {
 
 int main(int argc, char** argv) {
     g_test_init(&argc, &argv, nullptr);
+    g_test_add_func("/frame-pool/a-few-frames-of-each-size-take-little-memory",
+                    a_few_frames_of_each_size_take_little_memory);  // before others have left theirs
     g_test_add_func("/frame-pool/frames-of-every-size-are-aligned-and-apart",
                     frames_of_every_size_are_aligned_and_apart);
     g_test_add_func("/frame-pool/frames-that-end-on-another-thread-are-used-again",
