@@ -1,5 +1,6 @@
 #include "util/secrets.h"
 
+#include "util/gnutls_init.h"
 #include "util/unique_fd.h"
 
 #include <fcntl.h>
@@ -64,6 +65,8 @@ Result<SecretBytes> decode(const SecretBytes& content, SecretFormat format) {
 }
 
 Result<SecretBytes> decrypt_cbc(std::span<const uint8_t> from, const SecretBytes& key, const SecretBytes& iv) {
+    if (auto ready = init_gnutls(); !ready)
+        return std::unexpected(std::move(ready.error()));
     gnutls_datum_t key_datum{const_cast<uint8_t*>(key.bytes().data()), kKeySize};
     gnutls_datum_t iv_datum{const_cast<uint8_t*>(iv.bytes().data()), kBlockSize};
     gnutls_cipher_hd_t cipher;
