@@ -79,7 +79,7 @@ unsigned ImageCopy::coroutine_count(std::span<BlockBackend* const> images) const
         return *options_.coroutines;
     if (threads_ > 0 && is_cached_by_host(*target_.root()) &&
         std::ranges::all_of(images, [](BlockBackend* image) { return is_cached_by_host(*image->root()); }))
-        return 2 * threads_;
+        return options_.compressed ? threads_ : 2 * threads_;
     return kPieces;
 }
 
