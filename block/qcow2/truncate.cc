@@ -85,8 +85,10 @@ Task<int> co_set_size(Image& image, uint64_t size) {
 // Everything but what the header says.
 Task<int> co_prepare_growth(Image& image, BdrvChild* backing, uint64_t old, uint64_t size) {
     const Geometry& geometry = image.geometry();
-    // What has been kept there beside the disk would be part of it.
-    if (int ret = co_await co_forget_vm_state(image); ret < 0)
+    // What has been kept there beside the disk would be part of it, or what was left when making it smaller was broken
+    // off.
+    uint64_t mapped = image.l1.size() << (geometry.cluster_bits + geometry.l2_bits());
+    if (int ret = co_await co_forget(image, static_cast<int64_t>(old), static_cast<int64_t>(mapped)); ret < 0)
         co_return ret;
     if (int ret = co_await co_extend_l1(image, geometry.l1_entries_for(size)); ret < 0)
         co_return ret;
@@ -117,7 +119,11 @@ Task<Result<>> co_grow(Image& image, BdrvChild* backing, uint64_t size, Prealloc
     PreallocMode mode = prealloc == PreallocMode::Off && image.data_file_raw ? PreallocMode::Metadata : prealloc;
     if (auto done = co_await co_preallocate(image, image.geometry().cluster_end(old), size, mode); !done)
         co_return done;
-    if (int ret = co_await co_set_size(image, size); ret < 0)
+    // All that is there now reads as zeroes from the moment on from which it is part of the disk.
+    int ret = co_await image.writing->co_flush();
+    if (ret == 0)
+        ret = co_await co_set_size(image, size);
+    if (ret < 0)
         co_return fail_errno(-ret, "Failed to update the image size");
     co_return {};
 }

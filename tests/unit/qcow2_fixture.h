@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "block/image_format.h"
+#include "block/open_backend.h"
 #include "block/qcow2/create.h"
 #include "tests/unit/block_fixture.h"
 #include "tests/unit/temp_dir.h"
@@ -158,6 +159,27 @@ struct OpenImage {
     }
     Bytes read_all() { return read(0, static_cast<size_t>(backend->length())); }
 };
+
+// An image that need not be fit for anything else. `file`: the options of the node below.
+inline Result<ImageCheck> try_check_image(BlockFixture& fixture, Json file, CheckFix fix,
+                                          std::vector<std::string>* lines = nullptr) {
+    NodeFlags flags{.read_only = fix == CheckFix::None, .check = true};
+    ChildPerm perms = fix == CheckFix::None
+                          ? BlockFixture::kReadOnly
+                          : ChildPerm{BlockPerm::ConsistentRead | BlockPerm::Write | BlockPerm::Resize, BlockPerm::All};
+    Json options{{"driver", "qcow2"}, {"backing", nullptr}, {"file", std::move(file)}};
+    auto backend = BlockFixture::check(
+        fixture.run(co_open_backend(*fixture.graph, std::move(options), Typing::Strict, flags, perms)));
+    auto check = fixture.run(backend->root()->driver().image_format()->co_check(fix, [lines](const std::string& line) {
+        if (lines)
+            lines->push_back(line);
+    }));
+    BlockFixture::check(fixture.run(backend->co_detach()));
+    return check;
+}
+inline ImageCheck check_image(BlockFixture& fixture, Json file, CheckFix fix) {
+    return BlockFixture::check(try_check_image(fixture, std::move(file), fix));
+}
 
 inline void assert_same(const Bytes& a, const Bytes& b) {
     g_assert_cmpuint(a.size(), ==, b.size());

@@ -9,10 +9,7 @@
 #include "block/image_format.h"
 #include "block/open_backend.h"
 #include "block/qcow2/cluster_counts.h"
-#include "block/qcow2/format.h"
-#include "block/qcow2/refcount_entry.h"
-#include "tests/unit/qcow2_fixture.h"
-#include "util/byte_order.h"
+#include "tests/unit/qcow2_patient.h"
 
 using namespace ashlar;
 using namespace ashlar::test;
@@ -44,29 +41,6 @@ Bytes read_file(const std::string& file) {
     auto bytes = std::as_bytes(std::span(text));
     return {bytes.begin(), bytes.end()};
 }
-
-// The bytes of an image, to be damaged.
-struct Patient {
-    Bytes bytes;
-
-    uint64_t u64(size_t at) const { return load_be<uint64_t>(bytes.data() + at); }
-    uint32_t u32(size_t at) const { return load_be<uint32_t>(bytes.data() + at); }
-    void put64(size_t at, uint64_t value) { store_be<uint64_t>(bytes.data() + at, value); }
-    void put32(size_t at, uint32_t value) { store_be<uint32_t>(bytes.data() + at, value); }
-
-    size_t cluster() const { return size_t{1} << u32(20); }
-    unsigned order() const { return u32(4) == 2 ? 4 : u32(96); }
-    size_t entry_bytes() const { return u32(4) == 3 && (u64(72) & kExtendedL2) ? 16 : 8; }
-    size_t l1() const { return u64(40); }
-    size_t l2() const { return u64(l1()) & kOffsetMask; }
-    size_t entry(size_t index) const { return l2() + index * entry_bytes(); }
-    size_t reftable() const { return u64(48); }
-    size_t refblock() const { return u64(reftable()); }
-    void set_count(uint64_t cluster_index, uint64_t count) {
-        set_refcount(bytes.data() + refblock(), cluster_index, order(), count);
-    }
-    uint64_t data_cluster(size_t index) const { return (u64(entry(index)) & kOffsetMask) / cluster(); }
-};
 
 struct Source {
     const char* name;
@@ -121,17 +95,8 @@ struct Outcome {
 
 Outcome check_image(const std::string& file, CheckFix fix) {
     BlockFixture fixture;
-    NodeFlags flags{.read_only = fix == CheckFix::None, .check = true};
-    ChildPerm perms = fix == CheckFix::None
-                          ? BlockFixture::kReadOnly
-                          : ChildPerm{BlockPerm::ConsistentRead | BlockPerm::Write | BlockPerm::Resize, BlockPerm::All};
-    Json options{{"driver", "qcow2"}, {"backing", nullptr}, {"file", Json{{"driver", "file"}, {"filename", file}}}};
-    auto backend = BlockFixture::check(
-        fixture.run(co_open_backend(*fixture.graph, std::move(options), Typing::Strict, flags, perms)));
     Outcome outcome;
-    outcome.check = fixture.run(backend->root()->driver().image_format()->co_check(
-        fix, [&](const std::string& line) { outcome.lines.push_back(line); }));
-    BlockFixture::check(fixture.run(backend->co_detach()));
+    outcome.check = try_check_image(fixture, Json{{"driver", "file"}, {"filename", file}}, fix, &outcome.lines);
     return outcome;
 }
 
