@@ -103,20 +103,30 @@ Task<int> co_prepare_growth(Image& image, BdrvChild* backing, uint64_t old, uint
     co_return co_await co_make_zero(image, backing, old_end, geometry.cluster_end(seen));
 }
 
+// `shown`: it is part of the disk as it is.
+Task<Result<>> co_grow_data_file(Image& image, uint64_t old, uint64_t size, PreallocMode prealloc, bool shown) {
+    const int64_t there = image.data.length(), begin = static_cast<int64_t>(old), end = static_cast<int64_t>(size);
+    if (shown && there > begin)  // such as a device, or when making it smaller was broken off
+        if (int ret = co_await image.data.co_pwrite_zeroes(begin, std::min(there, end) - begin); ret < 0)
+            co_return fail_errno(-ret, "Failed to clear the data file");
+    if (there < end)
+        co_return co_await image.data.co_truncate(end, false, mode_below(prealloc));
+    co_return {};
+}
+
 Task<Result<>> co_grow(Image& image, BdrvChild* backing, uint64_t size, PreallocMode prealloc) {
     auto old = static_cast<uint64_t>(image.length.get());
     if (prealloc != PreallocMode::Off && backing && !image.geometry().extended_l2)
         co_return fail_errno(ENOTSUP,
                              "Backing file and preallocation can only be used at the same time if "
                              "extended_l2 is on");
-    if (&image.data != &image.file && image.data.length() < static_cast<int64_t>(size))
-        if (auto grown = co_await image.data.co_truncate(static_cast<int64_t>(size), false, mode_below(prealloc));
-            !grown)
+    // A raw data file's clusters have their places from the beginning.
+    PreallocMode mode = prealloc == PreallocMode::Off && image.data_file_raw ? PreallocMode::Metadata : prealloc;
+    if (&image.data != &image.file)
+        if (auto grown = co_await co_grow_data_file(image, old, size, prealloc, mode != PreallocMode::Off); !grown)
             co_return grown;
     if (int ret = co_await co_prepare_growth(image, backing, old, size); ret < 0)
         co_return fail_errno(-ret, "Failed to grow the image");
-    // A raw data file's clusters have their places from the beginning.
-    PreallocMode mode = prealloc == PreallocMode::Off && image.data_file_raw ? PreallocMode::Metadata : prealloc;
     if (auto done = co_await co_preallocate(image, image.geometry().cluster_end(old), size, mode); !done)
         co_return done;
     // All that is there now reads as zeroes from the moment on from which it is part of the disk.

@@ -3,8 +3,9 @@
 #include "util/task_scope.h"
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
+#include <iterator>
+#include <map>
 
 namespace ashlar::qcow2 {
 
@@ -49,14 +50,46 @@ Task<int> WriteState::co_write_parts(const std::vector<DirtyPart>& parts) {
     co_return writer.ret;
 }
 
+// A block may be counted by another one that is as new as it is, whose entry must be on the disk before.
 Task<int> WriteState::co_write_table(const Refcounts::TableEntries& table) {
+    const Geometry& geometry = image.geometry();
+    // Entries in a row in a sector are one write, which is there as a whole or not at all. By the first one's index.
+    std::map<uint64_t, std::vector<std::byte>> runs;
     for (const auto& [index, offset] : table.entries) {
-        std::array<std::byte, 8> entry;
-        store_be<uint64_t>(entry.data(), offset);
-        int ret = co_await image.file.co_pwrite(static_cast<int64_t>(table.table_offset + index * 8), entry.size(),
-                                                entry.data());
-        if (ret < 0)
-            co_return ret;
+        auto last = runs.empty() ? runs.end() : std::prev(runs.end());
+        if (last == runs.end() || last->first + last->second.size() / 8 != index || index % kSectorEntries == 0)
+            last = runs.try_emplace(index).first;
+        last->second.resize(last->second.size() + 8);
+        store_be<uint64_t>(last->second.data() + last->second.size() - 8, offset);
+    }
+    auto is_counted_by_another = [&](uint64_t first, const std::vector<std::byte>& run) {
+        for (size_t at = 0; at < run.size(); at += 8) {
+            uint64_t index = load_be<uint64_t>(run.data() + at) >> geometry.cluster_bits >> geometry.refblock_bits();
+            auto other = runs.upper_bound(index);
+            if (other != runs.begin() && (--other)->first != first && index < other->first + other->second.size() / 8)
+                return true;
+        }
+        return false;
+    };
+    while (!runs.empty()) {
+        std::vector<uint64_t> next;
+        for (const auto& [first, run] : runs)
+            if (!is_counted_by_another(first, run))
+                next.push_back(first);
+        if (next.empty())  // each by another one: there is no order that would do
+            for (const auto& [first, run] : runs)
+                next.push_back(first);
+        for (uint64_t first : next) {
+            const std::vector<std::byte>& run = runs[first];
+            if (int ret = co_await image.file.co_pwrite(static_cast<int64_t>(table.table_offset + first * 8),
+                                                        static_cast<int64_t>(run.size()), run.data());
+                ret < 0)
+                co_return ret;
+            runs.erase(first);
+        }
+        if (!runs.empty())
+            if (int ret = co_await co_barrier(); ret < 0)
+                co_return ret;
     }
     co_return 0;
 }

@@ -32,7 +32,7 @@ void change_counts(Patient& patient, int by) {
     size_t clusters = std::min(patient.bytes.size(), patient.cluster() << 7) / patient.cluster();
     for (size_t i = 0; i < clusters; i += 2) {
         auto count = get_refcount(patient.bytes.data() + patient.refblock(), i, patient.order());
-        if (by > 0 || count > 1)
+        if (by > 0 || count > 0)
             patient.set_count(i, count + static_cast<uint64_t>(by));
     }
 }
