@@ -3,6 +3,7 @@
 #include "hw/machine.h"
 #include "hw/memory_map.h"
 #include "tools/command_line.h"
+#include "tools/machine/device_types.h"
 #include "util/keyval.h"
 #include "util/options.h"
 #include "util/size.h"
@@ -130,9 +131,13 @@ void add_machine_options(CommandLine& line, MachineArguments& out) {
     line.add_text(0, "kernel", "FILE", "use FILE as kernel: an Image, an ELF file, or raw", out.kernel);
     line.add_text(0, "initrd", "FILE", "use FILE as the kernel's initial RAM disk", out.initrd);
     line.add_text(0, "append", "TEXT", "use TEXT as the kernel's command line", out.append);
-    line.add_list(0, "device", "DRIVER[,PROPERTY=VALUE...]",
-                  "add a device: virtio-blk-device, virtio-rng-device, virtio-console-device (-device DRIVER,help)",
-                  out.devices);
+    line.add(0, "device", "DRIVER[,PROPERTY=VALUE...]", "add a device; `help' and `DRIVER,help' list what there is",
+             [&line, &out](std::string_view given) -> Result<void> {
+                 if (auto help = device_help(given))
+                     return line.printer([help] { return *help; })({});
+                 out.devices.emplace_back(given);
+                 return {};
+             });
     line.add(0, "global", "virtio-mmio.force-legacy=on|off", "version 1 of virtio-mmio instead of 2",
              [&out](std::string_view given) { return take_global(out, given); });
     const auto place = [](std::optional<std::string>& where) {

@@ -1,6 +1,7 @@
 #include "tools/machine/machine_session.h"
 
 #include "hw/virtio_rng.h"
+#include "tools/machine/device_types.h"
 #include "util/json.h"
 #include "util/keyval.h"
 #include "util/report.h"
@@ -14,33 +15,6 @@
 namespace ashlar {
 
 namespace {
-
-constexpr std::string_view kBlk = "virtio-blk-device", kRng = "virtio-rng-device";
-
-// What every -device has.
-struct DeviceOptions {
-    std::string driver;
-    std::optional<std::string> id;
-
-    static const OptionSet<DeviceOptions>& options() {
-        static const auto set = OptionSet<DeviceOptions>("device")
-                                    .required("driver", &DeviceOptions::driver, "the kind of device")
-                                    .optional("id", &DeviceOptions::id, "its name");
-        return set;
-    }
-};
-
-struct NoOptions {
-    static const OptionSet<NoOptions>& options() {
-        static const auto set = OptionSet<NoOptions>("device");
-        return set;
-    }
-};
-
-std::unexpected<Error> no_such_device(std::string_view type) {
-    return std::unexpected(Error{fmt::format("'{}' is not a valid device model name", type)}.with_hint(
-        fmt::format("There are {} and {}.", kBlk, kRng)));
-}
 
 constexpr std::string_view kNoHotplug = "Bus 'virtio-mmio-bus.7' does not support hotplugging";
 
@@ -98,7 +72,7 @@ Task<Result<void>> MachineSession::co_add_device(std::string argument) {
     auto keyval = parse_keyval(argument, {.implied_key = "driver"});
     if (!keyval)
         co_return std::unexpected(std::move(keyval.error()));
-    auto common = DeviceOptions::options().take(keyval->options, keyval->typing);
+    auto common = DeviceCommonOptions::options().take(keyval->options, keyval->typing);
     if (!common)
         co_return std::unexpected(std::move(common.error()));
     if (common->id) {
@@ -108,13 +82,13 @@ Task<Result<void>> MachineSession::co_add_device(std::string argument) {
             co_return fail("Duplicate device ID '{}'", *common->id);
     }
     Result<void> added;
-    if (common->driver == kBlk) {
+    if (common->driver == kBlkDevice) {
         auto options = VirtioBlkOptions::options().parse(keyval->options, keyval->typing);
         if (!options)
             co_return std::unexpected(std::move(options.error()));
         added = co_await co_add_blk(std::move(*options));
-    } else if (common->driver == kRng) {
-        if (auto none = NoOptions::options().parse(keyval->options, keyval->typing); !none)
+    } else if (common->driver == kRngDevice) {
+        if (auto none = RngDeviceOptions::options().parse(keyval->options, keyval->typing); !none)
             co_return std::unexpected(std::move(none.error()));
         added = machine_->add_virtio(std::make_unique<VirtioRng>(machine_->ram(), daemon_.context()));
     } else {
@@ -313,7 +287,7 @@ std::vector<MachineControl::Cpu> MachineSession::cpus() const {
 
 Task<Result<void>> MachineSession::co_add_device(JsonBox options) {
     Json rest = *options;
-    auto common = DeviceOptions::options().take(rest, Typing::Strict);
+    auto common = DeviceCommonOptions::options().take(rest, Typing::Strict);
     if (!common)
         co_return std::unexpected(std::move(common.error()));
     const std::vector<std::string> types = device_types();
@@ -329,18 +303,21 @@ Task<Result<void>> MachineSession::co_remove_device(std::string id) {
 }
 
 Result<std::vector<MachineControl::Property>> MachineSession::device_properties(std::string_view type) const {
-    std::vector<Property> properties;
-    if (type == kBlk)
-        for (const OptionInfo& option : VirtioBlkOptions::options().options())
-            properties.push_back({option.name, option.type->name(), option.help});
-    else if (type != kRng)
+    const DeviceType* known = find_device_type(type);
+    if (!known)
         return std::unexpected(
             Error{fmt::format("Device '{}' not found", type)}.with_class(ErrorClass::DeviceNotFound));
+    std::vector<Property> properties;
+    for (const OptionInfo& option : known->options().options())
+        properties.push_back({option.name, option.type->name(), option.help});
     return properties;
 }
 
 std::vector<std::string> MachineSession::device_types() const {
-    return {std::string(kBlk), std::string(kRng)};
+    std::vector<std::string> names;
+    for (const DeviceType& type : ashlar::device_types())
+        names.emplace_back(type.name);
+    return names;
 }
 
 // --- what the guest asks for

@@ -1,0 +1,63 @@
+#include "tools/machine/device_types.h"
+
+#include "hw/virtio_blk.h"
+#include "util/json.h"
+#include "util/keyval.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+namespace ashlar {
+
+namespace {
+
+constexpr DeviceType kTypes[] = {
+    {kBlkDevice, []() -> const OptionSchema& { return VirtioBlkOptions::options(); }},
+    {kRngDevice, []() -> const OptionSchema& { return RngDeviceOptions::options(); }},
+};
+
+}  // namespace
+
+const OptionSet<DeviceCommonOptions>& DeviceCommonOptions::options() {
+    static const auto set = OptionSet<DeviceCommonOptions>("device")
+                                .required("driver", &DeviceCommonOptions::driver, "the kind of device")
+                                .optional("id", &DeviceCommonOptions::id, "its name");
+    return set;
+}
+
+const OptionSet<RngDeviceOptions>& RngDeviceOptions::options() {
+    static const auto set = OptionSet<RngDeviceOptions>(kRngDevice);
+    return set;
+}
+
+std::span<const DeviceType> device_types() {
+    return kTypes;
+}
+
+const DeviceType* find_device_type(std::string_view name) {
+    const auto* found = std::ranges::find(kTypes, name, &DeviceType::name);
+    return found == std::end(kTypes) ? nullptr : found;
+}
+
+std::optional<std::string> device_help(std::string_view argument) {
+    auto keyval = parse_keyval(argument, {.implied_key = "driver"});
+    if (!is_help_request(argument) && (!keyval || !keyval->help))
+        return std::nullopt;
+    const Json* driver = keyval ? json_find(keyval->options, "driver") : nullptr;
+    const std::string* name = driver ? json_string(*driver) : nullptr;
+    if (const DeviceType* type = name ? find_device_type(*name) : nullptr)
+        return type->options().options().empty() ? fmt::format("There are no options for {}.\n", type->name)
+                                                 : type->options().help();
+    std::string text;
+    for (const DeviceType& type : kTypes)
+        text += fmt::format("name \"{}\", bus virtio-bus\n", type.name);
+    return text;
+}
+
+std::unexpected<Error> no_such_device(std::string_view type) {
+    return std::unexpected(Error{fmt::format("'{}' is not a valid device model name", type)}.with_hint(
+        "-device help lists what there is."));
+}
+
+}  // namespace ashlar
