@@ -6,7 +6,6 @@
 #include "block/null/null.h"
 #include "block/qcow2.h"
 #include "block/raw/raw.h"
-#include "block/throttle.h"
 
 namespace ashlar {
 

@@ -11,5 +11,6 @@ extern const DriverType kCompressDriver;
 extern const DriverType kCopyOnReadDriver;
 extern const DriverType kPreallocateDriver;
 extern const DriverType kSnapshotAccessDriver;
+extern const DriverType kThrottleDriver;
 
 }  // namespace ashlar
