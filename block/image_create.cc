@@ -14,6 +14,13 @@ constexpr ChildPerm kAlone{BlockPerm::ConsistentRead | BlockPerm::Write | BlockP
 
 }  // namespace
 
+const OptionSet<ExistingFileOptions>& ExistingFileOptions::options() {
+    static const auto set =
+        OptionSet<ExistingFileOptions>("protocol")
+            .optional("preallocation", &ExistingFileOptions::preallocation, "Preallocation mode (allowed values: off)");
+    return set;
+}
+
 Task<Result<void>> CreateContext::co_open() {
     // Under a raw node, because that takes any protocol's names.
     Json options{{"driver", "raw"}, {"file", {{"filename", filename_}}}};
@@ -27,14 +34,11 @@ Task<Result<void>> CreateContext::co_open() {
 }
 
 Task<Result<void>> CreateContext::co_open_existing(const DriverType& protocol, int64_t size) {
-    struct NoOptions {
-        static const OptionSet<NoOptions>& options() {
-            static const OptionSet<NoOptions> set("protocol");
-            return set;
-        }
-    };
-    if (auto known = parse<NoOptions>(); !known)
-        co_return std::unexpected(std::move(known.error()));
+    auto options = parse<ExistingFileOptions>();
+    if (!options)
+        co_return std::unexpected(std::move(options.error()));
+    if (options->preallocation != PreallocMode::Off)
+        co_return fail("Unsupported preallocation mode '{}'", enum_name(options->preallocation));
     if (auto opened = co_await co_open(); !opened)
         co_return std::unexpected(
             std::move(opened.error())

@@ -9,8 +9,22 @@ namespace ashlar::qcow2 {
 
 namespace {
 
+enum class Room : uint8_t { New, ZeroedInPlace, WrittenInPlace };
+
+// Free clusters of a file that cannot become longer: what they hold is unknown. -ENOSPC: it has none any more.
+Task<int> co_allocate_in_place(Image& image, Room room, uint64_t want, uint64_t& host, uint64_t& got) {
+    if (int ret = co_await image.writing->refcounts.co_allocate(want, false, host, got); ret < 0)
+        co_return ret;
+    const auto offset = static_cast<int64_t>(host);
+    const auto bytes = static_cast<int64_t>(got << image.geometry().cluster_bits);
+    if (offset + bytes > image.file.length())
+        co_return -ENOSPC;
+    co_return co_await image.file.co_pwrite_zeroes(
+        offset, bytes, room == Room::ZeroedInPlace ? RequestFlags::MayUnmap : RequestFlags::None);
+}
+
 // From the cluster at `guest` on, as many as go in one step; `done` is their end. With the lock held.
-Task<int> co_preallocate_some(Image& image, uint64_t guest, uint64_t end, uint64_t& done) {
+Task<int> co_preallocate_some(Image& image, Room room, uint64_t guest, uint64_t end, uint64_t& done) {
     WriteState& state = *image.writing;
     const Geometry& geometry = image.geometry();
     if (int ret = co_await state.co_own_l2_table(guest); ret < 0)
@@ -30,13 +44,17 @@ Task<int> co_preallocate_some(Image& image, uint64_t guest, uint64_t end, uint64
     if (!there || empty == 0)
         co_return 0;
     uint64_t host = guest, got = empty;
-    if (!image.format.data_file)
-        if (int ret = co_await state.refcounts.co_allocate_fresh(empty, host, got); ret < 0)
-            co_return ret;
+    int ret = 0;
+    if (!image.format.data_file && room == Room::New)
+        ret = co_await state.refcounts.co_allocate_fresh(empty, host, got);
+    else if (!image.format.data_file)
+        ret = co_await co_allocate_in_place(image, room, empty, host, got);
+    if (ret < 0)
+        co_return ret;
     // Subclusters stay unallocated: they read as before.
     auto link = [&](uint64_t i, const L2Entry&) { return L2Entry{(host + (i << geometry.cluster_bits)) | kCopied, 0}; };
     while (!state.change_entries(guest, got, link))
-        if (int ret = co_await image.l2_cache.co_load(image.l2_entry_offset(guest)); ret < 0)
+        if (ret = co_await image.l2_cache.co_load(image.l2_entry_offset(guest)); ret < 0)
             co_return ret;
     done = guest + (got << geometry.cluster_bits);
     co_return 0;
@@ -65,26 +83,36 @@ Task<Result<void>> co_preallocate(Image& image, uint64_t begin, uint64_t end, Pr
     uint64_t guest = geometry.cluster_start(begin);
     end = geometry.cluster_end(end);
     const bool has_data_file = &image.data != &image.file, needs_room = !has_data_file && mode_below(mode) == mode;
-    if (needs_room && guest < end) {
-        auto grown =
-            co_await image.file.co_truncate(longest_file(image, (end - guest) >> geometry.cluster_bits), false, mode);
-        if (!grown)
-            co_return std::unexpected(std::move(grown.error()).prefixed("Could not resize underlying file"));
+    Room room = Room::New;
+    Result<void> grown;
+    if (!has_data_file && guest < end) {
+        grown = co_await image.file.co_truncate(longest_file(image, (end - guest) >> geometry.cluster_bits), false,
+                                                needs_room ? mode : PreallocMode::Off);
+        // A device, or an export: there may be room in it.
+        if (!grown) {
+            grown = std::unexpected(std::move(grown.error()).prefixed("Could not resize underlying file"));
+            if (grown.error().code != EINVAL && grown.error().code != ENOTSUP)
+                co_return grown;
+            room = mode == PreallocMode::Metadata ? Room::ZeroedInPlace : Room::WrittenInPlace;
+        }
     }
     while (guest < end) {
         auto guard = co_await state.allocation_lock.co_lock();
         uint64_t limit = end;
         if (!co_await state.co_may_change(guard, guest, limit))
             continue;
-        if (int ret = co_await co_preallocate_some(image, guest, limit, guest); ret < 0)
+        const int ret = co_await co_preallocate_some(image, room, guest, limit, guest);
+        if (ret == -ENOSPC && !grown)
+            co_return grown;
+        if (ret < 0)
             co_return fail_errno(-ret, "Could not preallocate clusters");
     }
-    if (has_data_file)
+    if (has_data_file || room != Room::New)
         co_return {};
-    auto length = static_cast<int64_t>(state.refcounts.fresh_from());
-    if (needs_room || image.file.length() < length)
-        if (auto grown = co_await image.file.co_truncate(length, false, PreallocMode::Off); !grown)
-            co_return std::unexpected(std::move(grown.error()).prefixed("Could not resize underlying file"));
+    auto cut =
+        co_await image.file.co_truncate(static_cast<int64_t>(state.refcounts.fresh_from()), false, PreallocMode::Off);
+    if (!cut)
+        co_return std::unexpected(std::move(cut.error()).prefixed("Could not resize underlying file"));
     co_return {};
 }
 

@@ -9,6 +9,7 @@
 #include "block/block_driver.h"
 #include "util/enum_names.h"
 #include "util/json.h"
+#include "util/options.h"
 
 #include <memory>
 #include <optional>
@@ -24,6 +25,13 @@ constexpr auto enum_names(PreallocMode) {
         {PreallocMode::Full, "full"},
     });
 }
+
+// The options of what exists already and only takes an image: those of a protocol that cannot make files.
+struct ExistingFileOptions {
+    PreallocMode preallocation = PreallocMode::Off;
+
+    static const OptionSet<ExistingFileOptions>& options();
+};
 
 // What is to be made, on its way down from the format to the protocol.
 class CreateContext {
