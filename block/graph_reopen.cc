@@ -128,6 +128,13 @@ Result<void> BlockGraph::queue_inheriting(Reopening& reopening, size_t index) {
     return {};
 }
 
+Json BlockGraph::given_options(const BlockDriverState& node) const {
+    Json options = NodeOptions::options().to_json(node.node_options_);
+    options.update(*node.options_);
+    options["node-name"] = node.node_name_;
+    return options;
+}
+
 Task<Result<void>> BlockGraph::co_blockdev_reopen(std::vector<Json> options, Typing typing) {
     auto one_at_a_time = co_await reopening_.co_lock();
     Reopening reopening;

@@ -37,6 +37,16 @@ void add_below(BlockDriverState& node, std::unordered_set<BlockDriverState*>& se
     postorder.push_back(&node);
 }
 
+// A write to the last block, if that is not whole, would make the node longer. (Up to a whole sector that goes unsaid.)
+Result<void> check_last_block(const BlockDriverState& node, BlockPerm perms) {
+    if (!has(perms, BlockPerm::Write) || has(perms, BlockPerm::Resize))
+        return {};
+    const int64_t end = (node.length() + kSectorSize - 1) / kSectorSize * kSectorSize;
+    if (end % node.limits().request_alignment == 0)
+        return {};
+    return fail("Cannot get 'write' permission without 'resize': Image size is not a multiple of request alignment");
+}
+
 Result<void> check_parents(const BlockDriverState& node) {
     for (const BdrvChild* user : node.parents()) {
         const BlockPerm writing = BlockPerm::Write | BlockPerm::WriteUnchanged;
@@ -118,6 +128,8 @@ Result<void> GraphTransaction::refresh(BlockDriverState& node) {
         return ok;
     if (!node.driver_)
         return {};  // being opened: refreshed when it is there
+    if (auto ok = check_last_block(node, together.perm); !ok)
+        return ok;
     if (together != node.cumulative_) {
         undo_later([&node, before = node.cumulative_] { node.cumulative_ = before; });
         node.cumulative_ = together;

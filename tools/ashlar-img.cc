@@ -135,6 +135,10 @@ Result<int> run(int argc, char** argv) {
         return 0;
     if (auto taken = command->take(std::move(*arguments)); !taken)
         return std::unexpected(std::move(taken.error()));
+    if (auto checked = line.check(); !checked) {
+        error_report(checked.error());
+        return command->failure_status();
+    }
     if (!command->has_work())
         return 0;
     auto status = sync_wait(context, command->co_run(graph));

@@ -112,6 +112,13 @@ std::string CommandLine::suggestion(std::string_view name) const {
     return similar ? fmt::format(" (did you mean '{}{}'?)", dashes, *similar) : "";
 }
 
+Result<void> CommandLine::check() const {
+    for (const auto& check : checks_)
+        if (auto checked = check(); !checked)
+            return checked;
+    return {};
+}
+
 Result<std::vector<std::string>> CommandLine::parse(int argc, char** argv) const {
     return manner_ == Manner::Qemu ? parse_qemu(argc, argv) : parse_getopt(argc, argv);
 }

@@ -47,6 +47,10 @@ public:
     void epilogue(std::string text) { epilogue_ = std::move(text); }
     std::string help() const;
 
+    // What has to hold when all options have been taken.
+    void add_check(std::function<Result<void>()> check) { checks_.push_back(std::move(check)); }
+    Result<void> check() const;
+
     // Calls the handlers in order, up to the first error; returns the arguments that are not options.
     Result<std::vector<std::string>> parse(int argc, char** argv) const;
 
@@ -68,6 +72,7 @@ private:
     std::string usage_;
     Manner manner_;
     std::vector<Option> options_;
+    std::vector<std::function<Result<void>()>> checks_;
     std::string epilogue_;
     bool has_printed_ = false;
 };

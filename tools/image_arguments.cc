@@ -34,9 +34,9 @@ Result<void> ImageArguments::set_aio(std::string_view mode, std::string_view mes
     return {};
 }
 
-Result<void> ImageArguments::check() const {
+Result<void> ImageArguments::check(std::string_view format_option) const {
     if (image_opts && !format.empty())
-        return fail("--image-opts and -f are mutually exclusive");
+        return fail("--image-opts and {} are mutually exclusive", format_option);
     if (image_opts && !aio.empty())
         return fail("--image-opts and an AIO mode are mutually exclusive: write 'aio={}' into the options of the file",
                     aio);
@@ -116,6 +116,8 @@ Result<Keyval> image_keyval(const DriverRegistry& drivers, std::string name, con
         if (!made)
             return std::unexpected(std::move(made.error()));
         options.options = std::move(*made);
+    } else if (more.empty()) {
+        return fail("The 'file' block driver requires a file name");
     } else if (!arguments.aio.empty()) {
         return fail("Without a file name, write 'aio={}' into the options of the file", arguments.aio);
     }
@@ -124,10 +126,10 @@ Result<Keyval> image_keyval(const DriverRegistry& drivers, std::string name, con
     return options;
 }
 
-ChildPerm image_perms(const NodeFlags& flags) {
+ChildPerm image_perms(const NodeFlags& flags, bool resize) {
     using enum BlockPerm;
-    return {flags.read_only ? ConsistentRead : ConsistentRead | Write | Resize,
-            flags.force_share ? All : ConsistentRead | WriteUnchanged};
+    const BlockPerm writing = flags.read_only ? None : resize ? Write | Resize : Write;
+    return {ConsistentRead | writing, flags.force_share ? All : ConsistentRead | WriteUnchanged};
 }
 
 Task<Result<BlockDriverState*>> co_open_over(BlockGraph& graph, BlockDriverState& below, Json options,

@@ -29,6 +29,7 @@ struct ImageArguments {
     NodeFlags flags;            // but for what follows from `cache`
     bool snapshot = false;      // writes go to a temporary file
     bool copy_on_read = false;  // what is read from a backing file is kept
+    bool resize = false;        // its length may change
 
     bool operator==(const ImageArguments&) const = default;
     NodeFlags node_flags() const;
@@ -37,7 +38,8 @@ struct ImageArguments {
     Result<void> set_cache(std::string_view mode, std::string_view message = "Invalid cache option: {}");
     Result<void> set_discard(std::string_view mode, std::string_view message = "Invalid discard option: {}");
     Result<void> set_aio(std::string_view mode, std::string_view message = "Invalid aio option: {}");
-    Result<void> check() const;  // that all this goes together
+    // That all this goes together; `format_option` as the program calls it.
+    Result<void> check(std::string_view format_option = "-f") const;
 
     // --image-opts, and of these the ones that `letters` has: -f, --format=FMT; -r, --read-only; -U, --force-share;
     // -t, --cache=MODE; -n, --nocache; -d, --discard=MODE; -i, --aio=MODE; -k, --native-aio; -s, --snapshot; -C,
@@ -52,7 +54,7 @@ Result<Keyval> image_keyval(const DriverRegistry& drivers, std::string name, con
 
 // What a user of an image may do with it, and what it lets others do: it must not change under who reads it, unless
 // it is opened with force-share.
-ChildPerm image_perms(const NodeFlags& flags);
+ChildPerm image_perms(const NodeFlags& flags, bool resize = false);
 
 // As for image_keyval(), with what -s and -C add. Errors are those of opening, without the name in front. The caller
 // owns one reference.

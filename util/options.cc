@@ -183,7 +183,9 @@ Result<void> read_option(BlockdevRef& out, const Json& value, const OptionPlace&
 Result<void> read_option(BlockdevRefOrNull& out, const Json& value, const OptionPlace& at) {
     if (!value.is_string() && !value.is_object() && !value.is_null())
         return wrong_type(at, "node-name, object or null");
-    out = BlockdevRefOrNull(JsonBox(value), at.typing);
+    const std::string* name = json_string(value);
+    const bool none = name && name->empty();  // as in QEMU, `backing=`
+    out = BlockdevRefOrNull(JsonBox(none ? Json() : value), at.typing);
     return {};
 }
 

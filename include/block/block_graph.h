@@ -54,6 +54,8 @@ public:
     Result<BlockDriverState*> find_device_or_node(std::string_view name) const;
     [[nodiscard]] Task<Result<BlockDriverState*>> co_blockdev_add(Json options, Typing typing);
     [[nodiscard]] Task<Result<void>> co_blockdev_del(std::string node_name);
+    // What a node was opened with, its children apart, in the form that co_blockdev_reopen() takes.
+    Json given_options(const BlockDriverState& node) const;
     // Each of `options` is complete, as for blockdev-add, with `node-name`; all change or none.
     [[nodiscard]] Task<Result<void>> co_blockdev_reopen(std::vector<Json> options, Typing typing);
 

@@ -1,8 +1,10 @@
 #!/usr/bin/python3
 """qcow2 images, made, filled, examined and changed by ashlar-img as by qemu-img: the same output, and images of which
 qemu-img says that they are in order and have the same contents."""
-from ashlar_test import KIB, MIB, equal, main
-from qemu_pair import Pair, compare_runs, words
+import json
+
+from ashlar_test import KIB, MIB, contains, equal, main
+from qemu_pair import Pair, compare_runs, neutral, words
 
 STEPS = words("""
 create -f qcow2 a.qcow2 64M
@@ -179,6 +181,40 @@ def test_an_image_that_cannot_be_made_leaves_no_data_file(t):
             done = t.run(tool, 'create', '-f', 'qcow2', '-o', f'data_file={data}', image, '1M', status=None)
             equal(done.returncode, 1, f'the exit status of {tool} for {image}')
             equal(data.exists(), False, f'that there is a data file after {tool} for {image}')
+
+
+def test_preallocation_where_the_file_cannot_become_longer(t):
+    for options in ('preallocation=metadata', 'preallocation=falloc', 'preallocation=full',
+                    'preallocation=metadata,compat=0.10', 'preallocation=full,extended_l2=on'):
+        export = t.path('export')
+        export.write_bytes(t.random.randbytes(4 * MIB))
+        server = t.serve(export)
+        t.run('ashlar-img', 'create', '-q', '-f', 'qcow2', '-o', options, server.uri, '2M')
+        # All is there, and reads as zeroes whatever was in the export.
+        equal(json.loads(t.run('qemu-img', 'map', '-f', 'qcow2', '--output=json', server.uri).stdout)[0]['depth'], 0,
+              'the layer that the first part is in')
+        t.run('qemu-img', 'check', '-f', 'qcow2', server.uri)
+        t.run('qemu-img', 'compare', '-f', 'qcow2', '-F', 'raw', server.uri, t.image('zeroes', 2 * MIB, data=False))
+        large = t.run('ashlar-img', 'create', '-q', '-f', 'qcow2', '-o', options, server.uri, '4M', status=1)
+        contains(large.stderr, 'Cannot grow NBD nodes')
+        server.stop()
+
+
+def test_what_cannot_be_resized_says_so(t):
+    pair = Pair(t)
+    server = t.serve(t.image('export', 4 * MIB))
+    for line in ([['create', '-f', 'raw', *more, server.uri, '1M'] for more in
+                  ([], ['-o', 'preallocation=off'], ['-o', 'preallocation=full'], ['-o', 'nocow=on'])] +
+                 [['resize', '-f', 'raw', *more] for more in
+                  (['--shrink', server.uri, '2M'], [server.uri, '4M'], ['--preallocation=full', server.uri, '8M'])]):
+        theirs, ours = pair.both(line)
+        equal(ours.returncode, theirs.returncode, f'{line}: the exit status ({ours.stderr})')
+        # Growing is refused in the words for growing.
+        if '8M' not in line:
+            equal(neutral(ours.stderr), neutral(theirs.stderr), f'{line}: standard error')
+        equal(neutral(ours.stdout), neutral(theirs.stdout), f'{line}: standard output')
+    equal(t.run('ashlar-img', 'create', '-f', 'raw', '-o', 'help', 'nbd://localhost/').stdout,
+          t.run('qemu-img', 'create', '-f', 'raw', '-o', 'help', 'nbd://localhost/').stdout, 'the options')
 
 
 if __name__ == '__main__':

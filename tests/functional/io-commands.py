@@ -275,6 +275,30 @@ def test_reopening(t):
     # The name of a node, and the wording.
     pair.run(['reopen -o read-only=on', 'write 0 1'], stderr=False)
     pair.run(['reopen -o foo=bar', 'write 0 1'], stderr=False)
+    # What a child was opened with stays, unless it is named.
+    tree = 'driver=raw,file.driver=file,file.filename=disk'
+    for more, commands in ((',file.read-only=on,read-only=on', ['reopen -o file.cache.direct=on', 'write 0 512']),
+                           (',file.cache.direct=on', ['reopen -o file.discard=unmap', 'read -q 0 1']),
+                           ('', ['reopen -o file.cache.direct=on', 'write 1 1', 'reopen -r', 'write 0 1', 'reopen -w',
+                                 'write 5 1'])):
+        pair.run(commands, ['--image-opts'], tree + more, stderr=False)
+        pair.check_equal()
+
+
+def test_a_last_block_that_is_not_whole(t):
+    pair = Pair(t)
+    tree = 'driver=blkdebug,align=4096,image.driver=file,image.filename=disk'
+    pair.raw(5120)
+    for options, commands in ((BLKDEBUG, ['write 4k 512']), ([*BLKDEBUG, '-r'], ['read 4k 1k', 'length'])):
+        pair.run(commands, options, tree)
+        pair.check_equal()
+    pair.raw(8192 - 512)
+    pair.run(['write 4k 512'], BLKDEBUG, tree)
+    pair.check_equal()
+    pair.raw(8192 - 100)  # a sector is not written in part
+    for folder in pair.folders:
+        t.run('env', '-C', folder, './io', *BLKDEBUG, '-c', 'write 4k 512', tree)
+        equal((folder / 'disk').stat().st_size, 8192, 'the length')
 
 
 def test_breakpoints(t):

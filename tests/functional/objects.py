@@ -32,7 +32,6 @@ MASTER secret,id=s,data=x,keyid=k,iv=*
 MASTER secret,id=s,data=x,keyid=k,iv=IV
 MASTER secret,id=s,data=*,format=base64,keyid=k,iv=IV
 MASTER secret,id=s,data=AAAA,format=base64,keyid=k,iv=IV
-MASTER secret,id=s,data=AAAAAAAAAAAAAAAAAAAAAA==,format=base64,keyid=k,iv=IV
 """)
 ACCEPTED = words("""
 secret,id=s,data=x

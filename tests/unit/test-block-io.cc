@@ -125,15 +125,16 @@ uint32_t seed() {
 std::string random_limits(std::mt19937& random, bool threads) {
     uint32_t align = 1u << (random() % 13);
     uint32_t mem_align = random() % 2 ? 1u << (random() % 13) : 1;
+    // The last block is whole, but for less than a sector: else writing would need the permission to resize.
+    const uint32_t size = (100'000 + random() % 5000) / align * align - random() % std::min<uint32_t>(align, 512);
     auto limit = [&](uint32_t most) { return random() % 2 ? align + random() % most : 0; };
     return fmt::format(
         "{{'driver': 'mock', 'node-name': 'disk', 'size': {}, 'align': {}, 'mem-align': {}, 'max-transfer': {}, "
         "'max-iov': {}, 'zero-align': {}, 'max-zero': {}, 'discard-align': {}, 'max-discard': {}, 'fua': {}, "
         "'zeroes': {}, 'yields': {}, 'discard': 'unmap', 'detect-zeroes': '{}'}}",
-        100'000 + random() % 5000, align, mem_align, limit(20'000), 1 + random() % 20,
-        random() % 2 ? align * (1 + random() % 5) : 0, limit(30'000), random() % 2 ? align * (1 + random() % 3) : 0,
-        limit(30'000), random() % 2 ? "true" : "false", random() % 2 ? "true" : "false", threads ? 2 : random() % 4,
-        random() % 3 ? "off" : "unmap");
+        size, align, mem_align, limit(20'000), 1 + random() % 20, random() % 2 ? align * (1 + random() % 5) : 0,
+        limit(30'000), random() % 2 ? align * (1 + random() % 3) : 0, limit(30'000), random() % 2 ? "true" : "false",
+        random() % 2 ? "true" : "false", threads ? 2 : random() % 4, random() % 3 ? "off" : "unmap");
 }
 
 void any_request_on_any_limits() {
@@ -336,6 +337,23 @@ void reads_behind_the_end_of_a_node_are_zeroes() {
     f.detach(backend);
 }
 
+void a_last_block_that_is_not_whole_needs_resize() {
+    BlockFixture f;
+    BlockDriverState& node = f.add("{'driver': 'mock', 'node-name': 'disk', 'size': 5120, 'align': 4096}");
+    auto reader = f.attach(node, {BlockPerm::ConsistentRead, BlockPerm::All});
+    auto refused = reader->set_perms(BlockFixture::kReadWrite);
+    g_assert_false(refused.has_value());
+    g_assert_cmpstr(
+        refused.error().message.c_str(), ==,
+        "Cannot get 'write' permission without 'resize': Image size is not a multiple of request alignment");
+    BlockFixture::check(reader->set_perms({BlockFixture::kReadWrite.perm | BlockPerm::Resize, BlockPerm::All}));
+    Bytes data(512);
+    g_assert_cmpint(reader->pwrite(4608, 512, data.data()), ==, 0);
+    g_assert_cmpint(node.length(), ==, 8192);
+    BlockFixture::check(reader->set_perms(BlockFixture::kReadWrite));  // it is whole now
+    f.detach(reader);
+}
+
 void writes_behind_the_end_need_resize() {
     BlockFixture f;
     BlockDriverState& node = f.add("{'driver': 'mock', 'node-name': 'disk', 'size': 1024}");
@@ -415,6 +433,8 @@ int main(int argc, char** argv) {
     g_test_add_func("/block-io/discard-is-ignored-unless-asked-for", discard_is_ignored_unless_asked_for);
     g_test_add_func("/block-io/fast-zero-or-nothing", fast_zero_or_nothing);
     g_test_add_func("/block-io/reads-behind-the-end-of-a-node-are-zeroes", reads_behind_the_end_of_a_node_are_zeroes);
+    g_test_add_func("/block-io/a-last-block-that-is-not-whole-needs-resize",
+                    a_last_block_that_is_not_whole_needs_resize);
     g_test_add_func("/block-io/writes-behind-the-end-need-resize", writes_behind_the_end_need_resize);
     g_test_add_func("/block-io/errors-come-back", errors_come_back);
     g_test_add_func("/block-io/status-of-raw-is-that-of-the-file", status_of_raw_is_that_of_the_file);

@@ -23,12 +23,7 @@ public:
     void declare(CommandLine& line) override {
         add_image_options(line, image_, "f");
         add_cache_option(line, 't', image_, "cache mode of the image");
-        line.add('o', "", "OPTIONS", "what to change: name=value,...; `help' lists what there is",
-                 [this](std::string_view text) -> Result<void> {
-                     options_ += options_.empty() ? "" : ",";
-                     options_ += text;
-                     return {};
-                 });
+        add_creation_options(line, "what to change: name=value,...; `help' lists what there is", options_);
         line.add_flag(0, "force", "even if that makes the image unreadable", force_);
         line.add_flag('p', "progress", "show progress", show_progress_);
         add_quiet_option(line, quiet_);
@@ -55,6 +50,7 @@ public:
             co_return print_help(*type);
         }
         ProgressDisplay display(show_progress_);
+        image_.resize = true;
         auto opened = co_await co_open(graph, filename_, image_);
         if (!opened)
             co_return std::unexpected(std::move(opened.error()));

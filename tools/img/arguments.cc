@@ -50,6 +50,7 @@ void add_quiet_option(CommandLine& line, bool& quiet) {
 
 void add_image_options(CommandLine& line, ImageArguments& image, std::string_view letters) {
     image.add_to(line, letters);
+    line.add_check([&image] { return image.check("--format"); });
 }
 
 void add_cache_option(CommandLine& line, char letter, ImageArguments& image, std::string help,
@@ -69,8 +70,8 @@ Task<Result<std::unique_ptr<BlockBackend>>> co_open_with(BlockGraph& graph, std:
         co_return std::unexpected(std::move(keyval.error()).prefixed(fmt::format("Could not open '{}'", name)));
     keyval->options.update(more);
     const NodeFlags flags = arguments.node_flags();
-    auto backend =
-        co_await co_open_backend(graph, std::move(keyval->options), keyval->typing, flags, image_perms(flags));
+    auto backend = co_await co_open_backend(graph, std::move(keyval->options), keyval->typing, flags,
+                                            image_perms(flags, arguments.resize));
     if (!backend)
         co_return std::unexpected(std::move(backend.error()).prefixed(fmt::format("Could not open '{}'", name)));
     (*backend)->set_write_cache(is_writeback(arguments.cache));

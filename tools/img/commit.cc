@@ -109,7 +109,7 @@ private:
         BlockDriverState* node = top.root();
         for (unsigned i = 0; i < layers_; ++i)
             node = &node->cow_child()->node();
-        BlockBackend base(graph, "", {image_perms({}).perm, BlockPerm::All});
+        BlockBackend base(graph, "", {image_perms({}, true).perm, BlockPerm::All});
         if (auto attached = co_await base.co_attach(*node); !attached)
             co_return attached;
         base.set_write_cache(top.write_cache());

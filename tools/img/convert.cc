@@ -34,12 +34,7 @@ public:
     void declare(CommandLine& line) override {
         add_image_options(line, source_, "fU");
         line.add_text('O', "target-format", "FMT", "the new image's format (default: raw)", target_format_);
-        line.add('o', "", "OPTIONS", "options of the new image: name=value,...; `help' lists them",
-                 [this](std::string_view text) -> Result<void> {
-                     options_ += options_.empty() ? "" : ",";
-                     options_ += text;
-                     return {};
-                 });
+        add_creation_options(line, "options of the new image: name=value,...; `help' lists them", options_);
         line.add_text('B', "target-backing", "FILE", "the new image's backing file", backing_file_);
         line.add_text('F', "target-backing-format", "FMT", "the backing file's format", backing_format_);
         line.add_text('l', "snapshot", "SNAPSHOT", "copy this snapshot of the image", snapshot_);
@@ -88,8 +83,7 @@ public:
             help_target_ = arguments.empty() ? "" : arguments.back();
             return {};
         }
-        if ((source_.image_opts && !source_.format.empty()) ||
-            (target_arguments_.image_opts && no_create_ && target_format_given()))
+        if (target_arguments_.image_opts && no_create_ && target_format_given())
             return fail("--image-opts and --format are mutually exclusive");
         if (target_arguments_.image_opts && !no_create_)
             return fail("--target-image-opts requires use of -n flag");

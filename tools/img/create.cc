@@ -21,12 +21,7 @@ public:
         line.add_text('b', "backing", "FILE", "the backing file", backing_file_);
         line.add_text('F', "backing-format", "FMT", "the backing file's format", backing_format_);
         line.add_flag('u', "backing-unsafe", "do not open the backing file", unsafe_);
-        line.add('o', "", "OPTIONS", "options of the format and the file: name=value,...; `help' lists them",
-                 [this](std::string_view text) -> Result<void> {
-                     options_ += options_.empty() ? "" : ",";
-                     options_ += text;
-                     return {};
-                 });
+        add_creation_options(line, "options of the format and the file: name=value,...; `help' lists them", options_);
         add_quiet_option(line, quiet_);
     }
 

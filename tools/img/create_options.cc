@@ -1,5 +1,6 @@
 #include "tools/img/create_options.h"
 
+#include "block/image_create.h"
 #include "util/keyval.h"
 #include "util/size.h"
 
@@ -119,6 +120,17 @@ bool asks_for_help(std::string_view options) {
     return false;
 }
 
+void add_creation_options(CommandLine& line, std::string help, std::string& options) {
+    line.add('o', "", "OPTIONS", std::move(help), [&options](std::string_view text) -> Result<void> {
+        const std::string_view end = text.substr(text.find_last_not_of(',') + 1);
+        if (text.empty() || text.starts_with(',') || end.size() % 2 == 1)  // two are a comma in a value
+            return fail("Invalid option list: {}", text);
+        options += options.empty() ? "" : ",";
+        options += text;
+        return {};
+    });
+}
+
 Result<const DriverType*> creatable_format(const DriverRegistry& drivers, std::string_view name) {
     const DriverType* type = drivers.find(name);
     if (!type)
@@ -137,10 +149,13 @@ CreateOptions::CreateOptions(const DriverType& format, const DriverType* protoco
             for (const OptionInfo& option : format.create_options().options())
                 if (std::ranges::find(kShown, option.name, &Shown::name) - kShown == place)
                     options_.push_back(&option);
-    if (protocol && protocol->create_options)
-        for (const OptionInfo& option : protocol->create_options().options())
+    if (protocol) {
+        const OptionSchema& own =
+            protocol->create_options ? protocol->create_options() : ExistingFileOptions::options();
+        for (const OptionInfo& option : own.options())
             if (!has(option.name))
                 options_.push_back(&option);
+    }
     if (!has("size"))  // a protocol that can only take what is there
         options_.push_back(&kSize);
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "block/block_driver.h"
+#include "tools/command_line.h"
 #include "util/error.h"
 #include "util/json.h"
 
@@ -39,6 +40,9 @@ private:
 
 // Whether a -o argument, or a part of it, asks for help.
 bool asks_for_help(std::string_view options);
+
+// -o, more than one of which add up. "Invalid option list: ..."
+void add_creation_options(CommandLine& line, std::string help, std::string& options);
 
 // The format to make, with qemu-img's errors: "Unknown file format 'x'", "Format driver 'x' does not support image
 // creation".

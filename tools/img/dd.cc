@@ -49,8 +49,6 @@ public:
         }
         if (source_name_.empty() || target_name_.empty())
             return fail("Must specify both input and output files");
-        if (source_.image_opts && !source_.format.empty())
-            return fail("--image-opts and --format are mutually exclusive");
         return {};
     }
 

@@ -21,7 +21,7 @@ public:
         add_image_options(line, image_, "fU");
         add_output_option(line, output_);
         line.add_text('O', "target-format", "FMT", "the new image's format (default: raw)", target_format_);
-        line.add_text('o', "", "OPTIONS", "options of the new image: name=value,...", options_);
+        add_creation_options(line, "options of the new image: name=value,...", options_);
         line.add_text('l', "snapshot", "SNAPSHOT", "measure for the contents of this snapshot", snapshot_);
         line.add(0, "size", "SIZE", "measure for an empty disk of this size", bytes_option("image size", size_));
     }

@@ -51,6 +51,7 @@ public:
     }
 
     Task<Result<int>> co_run(BlockGraph& graph) override {
+        image_.resize = true;
         auto opened = co_await co_open(graph, filename_, image_);
         if (!opened)
             co_return std::unexpected(std::move(opened.error()));
@@ -80,7 +81,7 @@ private:
                 "operation, make sure there is no important data there.");
             co_return 1;
         }
-        auto done = co_await image.co_truncate(size, false, prealloc_);
+        auto done = co_await image.co_truncate(size, true, prealloc_);
         if (!done)
             co_return std::unexpected(std::move(done.error()));
         if (!quiet_)

@@ -6,13 +6,6 @@ namespace ashlar {
 
 namespace {
 
-// Which options a node has now, in a form that opening accepts.
-Json options_of(const BlockDriverState& node) {
-    Json options = *node.options();
-    options["node-name"] = node.node_name();
-    return options;
-}
-
 // Adds what is to become of `node`, and of those below whose options are given, to `all`.
 Result<void> add_node(std::vector<Json>& all, const BlockDriverState& node, Json options, const Json& changes) {
     for (const auto& [key, value] : changes.items()) {
@@ -21,7 +14,7 @@ Result<void> add_node(std::vector<Json>& all, const BlockDriverState& node, Json
             options[key] = value;
             continue;
         }
-        if (auto added = add_node(all, child->node(), options_of(child->node()), value); !added)
+        if (auto added = add_node(all, child->node(), node.graph().given_options(child->node()), value); !added)
             return added;
     }
     all.push_back(std::move(options));
@@ -42,7 +35,7 @@ Task<Result<void>> co_reopen(BlockBackend& backend, BlockDriverState& node, IoRe
 
     // The flags as they are, said aloud: what the node was opened with as a default is none when reopening.
     const NodeFlags& flags = node.flags();
-    Json options = options_of(node);
+    Json options = backend.graph().given_options(node);
     options["read-only"] = change.read_only.value_or(flags.read_only);
     options["auto-read-only"] = flags.auto_read_only;
     options["discard"] = enum_name(flags.discard);

@@ -20,7 +20,7 @@ Task<Result<void>> IoShell::co_open(std::string filename, ImageArguments argumen
     // Others may do what they like, as with qemu-io.
     ChildPerm perms{BlockPerm::ConsistentRead, BlockPerm::All};
     if (!(*node)->is_read_only())
-        perms.perm = perms.perm | BlockPerm::Write | BlockPerm::Resize;
+        perms.perm = perms.perm | BlockPerm::Write;
     auto image = std::make_unique<BlockBackend>(graph_, "", perms);
     image->set_write_cache(writeback);
     auto attached = co_await image->co_attach(**node);
