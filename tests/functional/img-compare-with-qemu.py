@@ -1,8 +1,10 @@
 #!/usr/bin/python3
 """ashlar-img's command lines are qemu-img's: a table of them, run by both on equal images, gives equal output, equal
 messages, equal exit statuses and equal images."""
-from ashlar_test import KIB, MIB, main
-from qemu_pair import Pair, compare_runs, same_contents, words
+import re
+
+from ashlar_test import KIB, MIB, check, equal, main
+from qemu_pair import Pair, compare_runs, neutral, same_contents, words
 
 
 def raw_images(pair):
@@ -177,6 +179,110 @@ resize -f raw --preallocation=full new.raw 4M
 """)
 RAW_FILES = ('new.raw new2.raw new3.raw c1.raw c2.raw c3.raw c4.raw c5.raw c6.raw c7.raw c8.raw c9.raw d1.raw d2.raw d3.raw '
              'd4.raw long.raw tail.raw a.raw').split()
+
+
+# A right use of every command. FILE is replaced by what is no image, and to each line every mistake is added.
+RIGHT = words("""
+amend -f qcow2 -o compat=v3 FILE
+bench -f qcow2 -c 1 FILE
+bitmap -f qcow2 --add FILE b0
+check -f qcow2 FILE
+commit -f qcow2 FILE
+compare -f qcow2 -F qcow2 FILE FILE
+convert -f qcow2 -O raw FILE out
+create -f qcow2 FILE 1M
+dd -f qcow2 -O raw if=FILE of=out
+info -f qcow2 FILE
+map -f qcow2 FILE
+measure -f qcow2 -O qcow2 FILE
+rebase -f qcow2 -u -b base -F raw FILE
+resize -f qcow2 FILE 2M
+snapshot -l FILE
+""")
+NO_IMAGES = ['nofile', 'nodir/x', 'dir', '', 'json:{', 'json:{}', 'nosuchprotocol:x', 'nbd:unix:/nosuch']
+MISTAKES = words("""
+-Z
+--nosuchoption
+one two three
+-f nofmt
+-F nofmt
+-O nofmt
+--image-opts
+--object nosuchtype,id=x
+--object secret,id=x
+-t nosuchmode
+-T nosuchmode
+--output=nosuchformat
+-o nosuch=1
+-o ,
+-o
+-o size=abc
+-c x
+-m 0
+-m x
+-r nosuch
+-l nosuch
+-S x
+-s x
+-g 3
+-n
+-U
+-B base
+--size x
+--preallocation=nosuch
+--start-offset=x
+--max-length=-1
+--bitmaps
+--skip-broken-bitmaps
+--target-is-zero
+--pattern=256
+--flush-interval=1
+--merge nosuch
+--disable
+""")
+# Where the first line of what is said is another: the command lines, and why.
+OTHER_WORDS = {
+    r' dir( |$)|=dir ': 'ours says what it is instead',
+    r'json:\{(?!\})': 'ours says where the mistake is',
+    r'^bench .*--object': "qemu-img's bench has no objects",
+    r'^rebase .*-c x': "qemu-img 7.2's rebase does not compress",
+    r'^create .*-F nofmt': 'without a backing file ours does not look at its format',
+    r'nosuchprotocol': 'ours names the protocol',
+}
+# Where the exit status is another.
+OTHER_STATUS = {r'^measure ': 'qemu-img goes on after options that it does not know'}
+
+
+def listed(table, line):
+    return any(re.search(pattern, line) for pattern in table)
+
+
+def test_every_wrong_use_of_every_command_fails_alike(t):
+    pair = Pair(t)
+    for folder in pair.folders.values():
+        t.run('qemu-img', 'create', '-q', '-f', 'qcow2', folder / 'image', '1M')
+        (folder / 'dir').mkdir()
+    pair.file('base', [], MIB)
+    images = [(folder / 'image', (folder / 'image').read_bytes()) for folder in pair.folders.values()]
+    differences, refused = [], 0
+    for right in RIGHT:
+        lines = [[word.replace('FILE', name) for word in right] for name in NO_IMAGES]
+        lines += [[word.replace('FILE', 'image') for word in right] + mistake for mistake in MISTAKES]
+        for arguments in lines:
+            line = ' '.join(arguments)
+            theirs, ours = pair.both(arguments)
+            first = [neutral(run.stderr).split('\n')[0] for run in (theirs, ours)]
+            if ours.returncode != theirs.returncode and not (listed(OTHER_STATUS, line) and ours.returncode == 1):
+                differences.append(f'{line}: the status is {ours.returncode}, not {theirs.returncode}: {first}')
+            elif theirs.returncode and first[0] != first[1] and not listed(OTHER_WORDS, line):
+                differences.append(f'{line}: {first}')
+            refused += ours.returncode != 0
+            check(ours.returncode >= 0, f'{line}: ended by signal {-ours.returncode}')
+            if not ours.returncode or not theirs.returncode:
+                for path, content in images:
+                    path.write_bytes(content)
+    equal(differences, [], f'what differs ({len(differences)} command lines)')
+    check(refused > 300, f'only {refused} were refused')
 
 
 def test_wrong_command_lines_are_refused_in_the_same_words(t):

@@ -200,6 +200,25 @@ def test_preallocation_where_the_file_cannot_become_longer(t):
         server.stop()
 
 
+def test_broken_bitmaps_are_skipped_only_when_told(t):
+    image, copy = t.path('image'), t.path('copy')
+    t.run('ashlar-img', 'create', '-q', '-f', 'qcow2', image, '1M')
+    t.run('ashlar-img', 'bitmap', '--add', image, 'broken')
+    server = t.serve(image, format='qcow2')
+    server.process.kill()
+    server.process.wait()
+    t.run('ashlar-img', 'bitmap', '--add', image, 'whole')
+    for tool in 'qemu-img', 'ashlar-img':
+        failed = t.run(tool, 'convert', '--bitmaps', '-f', 'qcow2', '-O', 'qcow2', image, copy, status=1)
+        contains(failed.stderr, "Cannot copy inconsistent bitmap 'broken'\nTry --skip-broken-bitmaps")
+        equal(copy.exists(), False, 'that there is a copy')
+        done = t.run(tool, 'convert', '--bitmaps', '--skip-broken-bitmaps', '-f', 'qcow2', '-O', 'qcow2', image, copy)
+        contains(done.stderr, "warning: Skipping inconsistent bitmap 'broken'")
+        bitmaps = json.loads(t.run('qemu-img', 'info', '--output=json', copy).stdout)['format-specific']['data']['bitmaps']
+        equal([b['name'] for b in bitmaps], ['whole'], 'the bitmaps of the copy')
+        copy.unlink()
+
+
 def test_what_cannot_be_resized_says_so(t):
     pair = Pair(t)
     server = t.serve(t.image('export', 4 * MIB))

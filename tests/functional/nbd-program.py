@@ -12,6 +12,7 @@ from ashlar_test import (KIB, MIB, check, contains, equal, free_port, main, prog
 from raw_nbd import CMD_READ, CMD_TRIM, EPERM, Closed, RawNbd, request_bytes
 
 US = 'ashlar-nbd'
+VMADDR_CID_LOCAL = 1
 
 
 def refused(t, *arguments):
@@ -112,6 +113,23 @@ def test_a_socket_that_systemd_has_opened(t):
         equal(client.read(0, 512), image.read_bytes()[:512], 'the data')
     process.send_signal(signal.SIGTERM)
     equal(process.wait(60), 0, 'the exit status')
+
+
+def test_over_vsock(t):
+    port = 20000 + t.random.randrange(40000)
+    try:
+        with socket.socket(socket.AF_VSOCK) as listener, socket.socket(socket.AF_VSOCK) as client:
+            listener.bind((socket.VMADDR_CID_ANY, port))
+            listener.listen(1)
+            client.settimeout(2)
+            client.connect((VMADDR_CID_LOCAL, port))
+    except OSError as e:
+        skip(f'vsock does not connect to this machine itself (is there a module vsock_loopback?): {e}')
+    image = t.image('disk', MIB)
+    t.machine('-drive', f'if=none,id=d,format=raw,file={image}', '-nbd', f'vsock:any:{port},drive=d')
+    t.run('ashlar-img', 'compare', '-f', 'raw', '-F', 'raw', f'nbd+vsock://{VMADDR_CID_LOCAL}:{port}/', image)
+    refused = t.run('ashlar-img', 'info', f'nbd+vsock://{VMADDR_CID_LOCAL}:1/', status=1)
+    contains(refused.stderr, 'vsock', 'standard error')
 
 
 def test_it_lists_the_exports_of_another_server(t):

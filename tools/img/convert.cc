@@ -73,11 +73,16 @@ public:
         line.add('r', "rate-limit", "RATE", "bytes per second", bytes_option("rate limit", rate_));
         line.add_flag(0, "salvage", "take what cannot be read for zeroes", copy_.salvage);
         line.add_flag(0, "bitmaps", "copy the persistent dirty bitmaps as well", bitmaps_);
+        line.add_flag(0, "skip-broken-bitmaps", "with --bitmaps: leave out those that are inconsistent", skip_broken_);
         line.add_flag('p', "progress", "show progress", show_progress_);
         add_quiet_option(line, quiet_);
     }
 
     Result<void> take(std::vector<std::string> arguments) override {
+        if (no_create_ && !options_.empty())
+            return fail("-o has no effect when skipping image creation");
+        if (skip_broken_ && !bitmaps_)
+            return fail("Use of --skip-broken-bitmaps requires --bitmaps");
         if (asks_for_help(options_)) {
             wants_help_ = true;
             help_target_ = arguments.empty() ? "" : arguments.back();
@@ -95,8 +100,6 @@ public:
             return fail("Cannot use copy offloading in salvaging mode");
         if (arguments.size() < 2)
             return fail("Must specify image file name");
-        if (no_create_ && !options_.empty())
-            return fail("-o has no effect when skipping image creation");
         if (target_is_zero_ && !no_create_)
             return fail("--target-is-zero requires use of -n flag");
         if (target_is_zero_ && !backing_file_.empty())
@@ -218,15 +221,27 @@ private:
         return storable || storable.error().code != ENOTSUP;
     }
 
+    Result<void> check_bitmaps(const BlockDriverState& source) const {
+        if (!stores_bitmaps(source))
+            return fail("Source lacks bitmap support");
+        for (const std::shared_ptr<DirtyBitmap>& bitmap : source.dirty_bitmaps())
+            if (bitmap->is_persistent() && bitmap->is_inconsistent() && !skip_broken_)
+                return std::unexpected(
+                    Error{.message = fmt::format("Cannot copy inconsistent bitmap '{}'", bitmap->name()),
+                          .hint = fmt::format("Try --skip-broken-bitmaps, or use '{} bitmap --remove' to delete it",
+                                              program_name())});
+        return {};
+    }
+
     static Task<Result<void>> co_copy_bitmaps(BlockDriverState& source, BlockDriverState& target) {
         for (const std::shared_ptr<DirtyBitmap>& bitmap : source.dirty_bitmaps()) {
             if (!bitmap->is_persistent())
                 continue;
             const std::string& name = bitmap->name();
-            if (bitmap->is_inconsistent())
-                co_return std::unexpected(
-                    Error{.message = fmt::format("Cannot copy inconsistent bitmap '{}'", name),
-                          .hint = fmt::format("Try '{} bitmap --remove' to delete it", program_name())});
+            if (bitmap->is_inconsistent()) {
+                warn_report("Skipping inconsistent bitmap '{}'", name);
+                continue;
+            }
             // It does not record what was copied.
             auto done = co_await co_add_bitmap(
                 target, {.name = name, .granularity = bitmap->granularity(), .persistent = true, .enabled = false});
@@ -250,8 +265,9 @@ private:
         const int64_t total = ImageCopy::total_length(images);
         if (total < 0)
             co_return fail_errno(static_cast<int>(-total), "The images together are too large");
-        if (bitmaps_ && !stores_bitmaps(*images[0]->root()))
-            co_return fail("Source lacks bitmap support");
+        if (bitmaps_)
+            if (auto can = check_bitmaps(*images[0]->root()); !can)
+                co_return can;
         if (auto made = co_await co_make(graph, target, total); !made)
             co_return made;
         if (no_create_)
@@ -293,8 +309,8 @@ private:
     std::string target_format_, options_, backing_file_, backing_format_, snapshot_, target_name_, help_target_;
     std::vector<std::string> names_;
     int64_t rate_ = 0;
-    bool no_create_ = false, target_is_zero_ = false, sparse_given_ = false, bitmaps_ = false, show_progress_ = false,
-         quiet_ = false, wants_help_ = false;
+    bool no_create_ = false, target_is_zero_ = false, sparse_given_ = false, bitmaps_ = false, skip_broken_ = false,
+         show_progress_ = false, quiet_ = false, wants_help_ = false;
 };
 
 }  // namespace
@@ -302,7 +318,8 @@ private:
 const CommandType kConvert{
     .name = "convert",
     .syntax =
-        "[--object objectdef] [--image-opts] [--target-image-opts] [--target-is-zero] [--bitmaps] [-U] [-C] [-c] "
+        "[--object objectdef] [--image-opts] [--target-image-opts] [--target-is-zero] [--bitmaps "
+        "[--skip-broken-bitmaps]] [-U] [-C] [-c] "
         "[-p] [-q] [-n] [-f fmt] [-t cache] [-T src_cache] [-O output_fmt] [-B backing_file [-F backing_fmt]] "
         "[-o options] [-l snapshot_param] [-S sparse_size] [-r rate_limit] [-m num_coroutines] [-W] [--salvage] "
         "filename [filename2 [...]] output_filename",

@@ -18,7 +18,10 @@ class Create final : public Command {
 public:
     void declare(CommandLine& line) override {
         line.add_text('f', "format", "FMT", "the new image's format (default: raw)", format_);
-        line.add_text('b', "backing", "FILE", "the backing file", backing_file_);
+        line.add('b', "backing", "FILE", "the backing file", [this](std::string_view name) -> Result<void> {
+            backing_file_ = name;
+            return {};
+        });
         line.add_text('F', "backing-format", "FMT", "the backing file's format", backing_format_);
         line.add_flag('u', "backing-unsafe", "do not open the backing file", unsafe_);
         add_creation_options(line, "options of the format and the file: name=value,...; `help' lists them", options_);
@@ -90,12 +93,14 @@ private:
                 co_return fail("The image size must be specified only once");
             options["size"] = size_;
         }
-        if (!backing_file_.empty() && !known.has("backing_file"))
+        if (backing_file_ && !known.has("backing_file"))
             co_return fail("Backing file not supported for file format '{}'", format_);
         if (!backing_format_.empty() && !known.has("backing_fmt"))
             co_return fail("Backing file format not supported for file format '{}'", format_);
-        if (!backing_file_.empty())
-            options["backing_file"] = backing_file_;
+        if (backing_file_ && backing_file_->empty())
+            co_return fail("Expected backing file name, got empty string");
+        if (backing_file_)
+            options["backing_file"] = *backing_file_;
         if (!backing_format_.empty())
             options["backing_fmt"] = backing_format_;
 
@@ -143,7 +148,8 @@ private:
         co_return result ? closed : result;
     }
 
-    std::string format_ = "raw", backing_file_, backing_format_, options_, filename_;
+    std::string format_ = "raw", backing_format_, options_, filename_;
+    std::optional<std::string> backing_file_;
     bool unsafe_ = false, quiet_ = false, wants_help_ = false;
     int64_t size_ = -1;
 };
