@@ -271,7 +271,7 @@ void test_block_status_filter() {
 // --- block sizes ---
 
 void test_block_sizes() {
-    NbdFixture f(NbdFixture::writable(), {}, (1 << 20) + 1024, 4096);
+    NbdFixture f(NbdFixture::writable(), {}, 1 << 20, 4096);
     f.disk.holes = {{4096, 4096}, {12288, 4096}};
     NbdPeer careless(*f.server), careful(*f.server);
     careless.go("disk", HeaderStyle::Structured, true);
@@ -279,11 +279,23 @@ void test_block_sizes() {
     g_assert_cmpuint(careless.write(513, pattern(7, 1)), ==, 0);
     g_assert_true(f.expected(513, 7) == pattern(7, 1));
 
-    // The last KiB must be within reach: the minimum is no more than that.
+    careful.go("disk", HeaderStyle::Structured, true, true);
+    g_assert_cmpuint(careful.command(kCmdRead, 1024, 4096), ==, kEInval);
+    g_assert_cmpuint(careful.command(kCmdRead, 4096, 1024), ==, kEInval);
+    g_assert_cmpuint(careful.write((1 << 20) - 4096, pattern(4096, 2)), ==, 0);
+}
+
+// The last KiB must be within reach: the minimum is no more than that. (For reading: it cannot be written.)
+void test_block_sizes_at_the_end() {
+    NbdExportOptions options = NbdFixture::writable();
+    options.writable = false;
+    NbdFixture f(options, {}, (1 << 20) + 1024, 4096);
+    f.disk.holes = {{4096, 4096}, {12288, 4096}};
+    NbdPeer careful(*f.server);
     careful.go("disk", HeaderStyle::Structured, true, true);
     g_assert_cmpuint(careful.command(kCmdRead, 512, 1024), ==, kEInval);
     g_assert_cmpuint(careful.command(kCmdRead, 1024, 512), ==, kEInval);
-    g_assert_cmpuint(careful.write(1 << 20, pattern(1024, 2)), ==, 0);
+    g_assert_true(careful.read(1 << 20, 1024) == f.expected(1 << 20, 1024));
     careful.send_request({0, kCmdBlockStatus, 5, 0, 16384});
     for (const Extent& extent : extents_of(careful.reply()))
         g_assert_cmpuint(extent.length % 1024, ==, 0);
@@ -549,6 +561,7 @@ int main(int argc, char** argv) {
     g_test_add_func("/nbd/server/block-status-is-bounded", test_block_status_is_bounded);
     g_test_add_func("/nbd/server/block-status-of-chosen-contexts", test_block_status_filter);
     g_test_add_func("/nbd/server/block-sizes-bind-those-who-asked", test_block_sizes);
+    g_test_add_func("/nbd/server/block-sizes-leave-the-end-within-reach", test_block_sizes_at_the_end);
     g_test_add_func("/nbd/server/backend-errors-leave-the-connection-usable", test_backend_errors);
     g_test_add_func("/nbd/server/fast-zero-is-fast-or-ENOTSUP", test_fast_zero);
     g_test_add_func("/nbd/server/errors-have-messages", test_errors_have_messages);

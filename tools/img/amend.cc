@@ -33,8 +33,10 @@ public:
         if (options_.empty())
             return std::unexpected(usage_error("Must specify options (-o)"));
         wants_help_ = asks_for_help(options_);
-        if (arguments.empty() && wants_help_ && !image_.format.empty())
+        if (arguments.empty() && wants_help_ && !image_.format.empty()) {
+            of_format_ = true;
             return {};
+        }
         if (auto taken = take_one_name(std::move(arguments), filename_); !taken)
             return taken;
         if (quiet_)
@@ -43,7 +45,7 @@ public:
     }
 
     Task<Result<int>> co_run(BlockGraph& graph) override {
-        if (filename_.empty()) {
+        if (of_format_) {
             const DriverType* type = graph.registry().find(image_.format);
             if (!type)
                 co_return fail("Unknown file format '{}'", image_.format);
@@ -99,7 +101,7 @@ private:
 
     ImageArguments image_;
     std::string options_, filename_;
-    bool force_ = false, show_progress_ = false, quiet_ = false, wants_help_ = false;
+    bool force_ = false, show_progress_ = false, quiet_ = false, of_format_ = false, wants_help_ = false;
 };
 
 }  // namespace
