@@ -291,7 +291,7 @@ void VirtioMmio::clear() {
     device_features_select_ = driver_features_select_ = 0;
     driver_features_ = 0;
     queue_select_ = 0;
-    page_size_ = queue_align_ = 0;
+    queue_align_ = 0;  // a driver tells its page size once, before it resets the device
     interrupt_status_ = 0;
     line_.set(false);
     for (Queue& queue : queues_)
@@ -303,6 +303,7 @@ Task<void> VirtioMmio::co_reset() {
     if (!device_)
         co_return;
     write_status(0);
+    page_size_ = 0;
     co_await device_->co_wait_reset();
 }
 

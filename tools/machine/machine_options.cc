@@ -150,6 +150,15 @@ void add_machine_options(CommandLine& line, MachineArguments& out) {
              "where the serial port leads to (default: mon:stdio)", place(out.serial));
     line.add(0, "monitor", "stdio|unix:...|none", "where the monitor for people is", place(out.monitor));
     line.add_flag(0, "nographic", "serial port and monitor on the terminal, Ctrl-a h for help", out.nographic);
+    line.add(0, "gdb", "tcp:[HOST]:PORT|unix:PATH", "let gdb connect there (target remote)",
+             [&out](std::string_view given) -> Result<void> {
+                 out.gdb = given;
+                 return {};
+             });
+    line.add(0, "s", "", "the same as -gdb tcp::1234", [&out](std::string_view) -> Result<void> {
+        out.gdb = "tcp::1234";
+        return {};
+    });
     line.add_flag(0, "no-reboot", "end when the guest resets itself", out.no_reboot);
     line.add_flag(0, "nodefaults", "nothing on the terminal that is not asked for", out.nodefaults);
 }

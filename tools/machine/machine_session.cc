@@ -201,6 +201,15 @@ Task<Result<void>> MachineSession::co_connect(bool stdio_free) {
             co_return std::unexpected(std::move(monitor_backend.error()));
         monitor_ = std::make_unique<HumanMonitor>(daemon_, **monitor_backend);
     }
+    if (!arguments_.gdb.empty()) {
+        auto place = parse_serial_place(arguments_.gdb + ",server=on,wait=off");
+        if (!place)
+            co_return std::unexpected(std::move(place.error()).prefixed("-gdb"));
+        auto backend = co_await co_open(std::move(*place));
+        if (!backend)
+            co_return std::unexpected(std::move(backend.error()).prefixed("-gdb"));
+        gdb_ = std::make_unique<GdbServer>(*machine_, *this, **backend);
+    }
     co_return Result<void>();
 }
 
@@ -220,8 +229,11 @@ Task<void> MachineSession::co_close() {
     co_await scope_.join();
     if (monitor_)
         co_await monitor_->co_close();
+    if (gdb_)
+        co_await gdb_->co_close();
     for (const auto& backend : backends_)
         co_await backend->co_close();
+    gdb_.reset();
     uart_.reset();
     monitor_.reset();
     mux_.reset();
@@ -235,7 +247,7 @@ Task<void> MachineSession::co_close() {
 
 // --- what QMP and the monitor ask for
 
-Task<void> MachineSession::co_stop_as(RunState state) {
+Task<void> MachineSession::co_stop_as(RunState state, std::optional<unsigned> hart) {
     if (closed_)
         co_return;
     const bool ran = state_ == RunState::Running;
@@ -244,6 +256,8 @@ Task<void> MachineSession::co_stop_as(RunState state) {
     co_await machine_->co_stop();
     if (ran)
         daemon_.qmp().emit(kStop, {});
+    if (gdb_)
+        gdb_->stopped(hart);
 }
 
 Task<Result<void>> MachineSession::co_stop() {
@@ -344,9 +358,9 @@ Task<void> MachineSession::co_reset_for_guest() {
         error_report(done.error());
 }
 
-void MachineSession::breakpoint_reached(unsigned) {
+void MachineSession::breakpoint_reached(unsigned hart) {
     if (!closed_)
-        scope_.spawn(co_stop_as(RunState::Debug));
+        scope_.spawn(co_stop_as(RunState::Debug, hart));
 }
 
 }  // namespace ashlar

@@ -9,6 +9,7 @@
 #include "hw/virtio_blk.h"
 #include "monitor/daemon.h"
 #include "tools/machine/char_mux.h"
+#include "tools/machine/gdb_server.h"
 #include "tools/machine/human_monitor.h"
 #include "tools/machine/machine_options.h"
 #include "tools/machine/serial_place.h"
@@ -50,7 +51,7 @@ private:
     void breakpoint_reached(unsigned hart) override;
 
     [[nodiscard]] Task<Result<void>> co_add_blk(VirtioBlkOptions options);
-    Task<void> co_stop_as(RunState state);
+    Task<void> co_stop_as(RunState state, std::optional<unsigned> hart = {});
     Task<void> co_reset_for_guest();
     void note_io_error(const GuestIoError& error);  // any thread
     Result<void> choose_places(bool stdio_free, SerialPlace& serial, SerialPlace& monitor) const;
@@ -71,6 +72,7 @@ private:
     std::unique_ptr<CharMux> mux_;
     std::unique_ptr<HumanMonitor> monitor_;
     std::unique_ptr<CharLink> uart_;
+    std::unique_ptr<GdbServer> gdb_;
 
     BottomHalf io_error_;
     TaskScope scope_;

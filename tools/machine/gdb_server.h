@@ -1,0 +1,68 @@
+// GdbServer: gdb's remote protocol in front of the machine: `target remote`, registers, memory, breakpoints, steps. The
+// harts are gdb's threads.
+//
+// Main context; the backend and the machine outlive it. The machine is stopped when gdb speaks to it first.
+// Specification: "Debugging with GDB", appendix E; org.gnu.gdb.riscv.
+#pragma once
+
+#include "hw/character.h"
+#include "tools/machine/gdb_packets.h"
+#include "util/task_scope.h"
+
+#include <set>
+
+namespace ashlar {
+
+class Machine;
+class MachineControl;
+
+class GdbServer : private CharacterDevice {
+public:
+    GdbServer(Machine& machine, MachineControl& control, CharacterBackend& backend);
+    ~GdbServer() override;
+
+    // The machine has stopped, whoever wanted it: at a breakpoint of `hart`, if that is why.
+    void stopped(std::optional<unsigned> hart);
+    [[nodiscard]] Task<void> co_close();
+
+private:
+    static constexpr size_t kMaxMemory = GdbPacketParser::kMaxPacket / 2 - 8;  // at a time
+
+    size_t room() override { return busy_ ? 0 : 1; }
+    void receive(std::span<const uint8_t> bytes) override;
+    void ready_to_send() override { flush(); }
+
+    Task<void> co_handle(std::string packet);
+    Task<void> co_interrupt();
+    Task<void> co_resume(char how, std::string_view rest);
+    Task<void> co_multi(std::string_view rest);
+    Task<void> co_detach();
+    std::string query(std::string_view packet);
+    std::string read_registers();
+    std::string write_registers(std::string_view text);
+    std::string read_register(std::string_view text);
+    std::string write_register(std::string_view text);
+    std::string read_memory(std::string_view text);
+    std::string write_memory(std::string_view text);
+    std::string change_breakpoint(std::string_view text, bool set);
+    std::string choose_thread(std::string_view text);
+    std::string stop_reply() const;
+    void step(unsigned hart);
+    void remove_breakpoints();
+    void reply(std::string_view payload);
+    void flush();
+
+    Machine& machine_;
+    MachineControl& control_;
+    CharacterBackend& backend_;
+    GdbPacketParser parser_;
+    std::string output_, last_;
+    unsigned hart_ = 0;     // that registers and memory are of
+    unsigned stepped_ = 0;  // that a step is of
+    bool busy_ = false;     // with a packet
+    bool awaited_ = false;  // gdb waits for the machine to stop
+    std::set<uint64_t> breakpoints_;
+    TaskScope scope_;
+};
+
+}  // namespace ashlar
