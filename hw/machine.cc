@@ -243,7 +243,7 @@ Result<std::vector<uint8_t>> Machine::device_tree() const {
     return parts_->make_device_tree();
 }
 
-Result<void> Machine::add_virtio(std::unique_ptr<VirtioDevice> device) {
+Result<void> Machine::add_virtio(std::unique_ptr<VirtioDevice>&& device) {
     if (parts_->devices.size() == virt::kVirtioSlots)
         return fail("No 'virtio-bus' bus found for device '{}': all {} are taken", device->name(), virt::kVirtioSlots);
     parts_->devices.push_back(std::move(device));

@@ -54,7 +54,8 @@ public:
     Result<std::vector<uint8_t>> device_tree() const;
 
     // Takes the last slot that is free, as a device without a place of its own does in QEMU.
-    Result<void> add_virtio(std::unique_ptr<VirtioDevice> device);
+    // If that fails, the device is still the caller's.
+    Result<void> add_virtio(std::unique_ptr<VirtioDevice>&& device);
 
     // Puts everything into the memory; the harts stand still.
     Result<void> start();

@@ -427,7 +427,7 @@ void test_a_machine_that_stops_again_at_once_stays_stopped() {
 // Requests from this thread, work in an IOThread, resets, stops and broken queues in between.
 void test_two_threads() {
     auto iothread = std::move(*IOThread::create("io"));
-    const unsigned rounds = 200;
+    const unsigned rounds = 40;
     {
         Fixture f(false, &iothread->context(), false);
         GRand* random = g_rand_new_with_seed(g_test_rand_int());
@@ -479,7 +479,7 @@ void test_an_interrupt_is_not_lost_when_it_is_acknowledged_meanwhile() {
     f.driver->ready();
     // A handler acknowledges first and then looks at the ring: as long as the line is low, nothing is there to be seen
     // that was not announced.
-    for (unsigned i = 0; i < 3000; ++i) {
+    for (unsigned i = 0; i < 300; ++i) {
         if (queue.has_room(1)) {
             queue.add({{kGuestData, 16}});
             f.driver->kick(0);

@@ -112,10 +112,10 @@ Task<Result<void>> MachineSession::co_add_blk(VirtioBlkOptions options) {
                                                 [this](const GuestIoError& error) { note_io_error(error); });
     if (!device)
         co_return std::unexpected(std::move(device.error()));
-    VirtioBlk& blk = **device;
-    auto added = machine_->add_virtio(std::move(*device));
+    std::unique_ptr<VirtioDevice> blk = std::move(*device);
+    auto added = machine_->add_virtio(std::move(blk));
     if (!added)
-        co_await blk.co_close();
+        co_await blk->co_close();
     co_return added;
 }
 
