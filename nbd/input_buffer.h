@@ -7,6 +7,7 @@
 #include <cassert>
 #include <cstring>
 #include <span>
+#include <utility>
 
 #include "util/buffer_pool.h"
 
@@ -53,10 +54,17 @@ public:
         end_ += n;
         grow_ = end_ == buffer_.size();
     }
+    // Where to receive the rest of a header of `length` bytes to, and what comes with it; nothing comes with it after a
+    // large payload, because what is likely to follow is another one, which would have to be copied from here.
+    std::span<std::byte> header_space(size_t length, bool idle) {
+        std::span<std::byte> all = space(idle);
+        return std::exchange(alone_, false) ? all.first(length - size()) : all;
+    }
     // The client sends large payloads, which do not come through here.
     void bypassed() {
         grow_ = false;
         large_ = false;
+        alone_ = true;
     }
 
 private:
@@ -65,6 +73,7 @@ private:
     size_t end_ = 0;
     bool grow_ = false;   // the last recv filled it: there is more
     bool large_ = false;  // what it is to be when it is empty
+    bool alone_ = false;  // the next header
 };
 
 }  // namespace ashlar::nbd

@@ -66,7 +66,7 @@ Task<const char*> Transmission::co_receive() {
             const bool idle = pool_.in_use() == 0;
             // First the replies to what is done at once: then the client is awake, and has sent more.
             co_await co_next_turn();
-            int n = co_await socket_.recv(input_.space(idle));
+            int n = co_await socket_.recv(input_.header_space(header_size, idle));
             if (n <= 0)
                 co_return n < 0 ? "the connection is broken"
                 : stopping_     ? "stopped"
