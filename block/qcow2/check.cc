@@ -1,5 +1,6 @@
 #include "block/qcow2/check.h"
 
+#include "block/qcow2/snapshots.h"
 #include "block/qcow2/write_state.h"
 
 #include <algorithm>
@@ -63,10 +64,27 @@ Task<Result<void>> co_rebuild(Check& check, int64_t wrong_counts) {
     co_return {};
 }
 
+// The header does not count on entries that there are not.
+Task<int> co_cut_snapshot_table(Check& check) {
+    const auto kept = static_cast<uint32_t>(check.new_snapshots->snapshots.size());
+    if (kept == check.image.header.snapshots)
+        co_return 0;
+    Header header = check.image.header;
+    header.snapshots = kept;
+    if (kept == 0) {
+        header.snapshots_offset = 0;
+        check.new_snapshots.reset();
+    }
+    co_return co_await check.image.co_write_header(std::move(header));
+}
+
 Task<Result<void>> co_check_all(Check& check) {
     auto failed = [](int ret) { return fail_errno(-ret, "Check failed"); };
     if (int ret = co_await co_count_references(check); ret < 0)
         co_return failed(ret);
+    if (check.new_snapshots)
+        if (int ret = co_await co_cut_snapshot_table(check); ret < 0)
+            co_return failed(ret);
     int64_t before = check.result.corruptions;
     if (int ret = co_await co_compare_refcounts(check, CheckFix::None); ret < 0)
         co_return failed(ret);
@@ -109,6 +127,20 @@ Task<Result<void>> co_declare_healthy(Image& image) {
     co_return {};
 }
 
+Task<Result<void>> co_store_new_snapshots(Image& image, Check& check) {
+    image.snapshot_table_bytes = check.new_snapshots->old_bytes;
+    if (auto stored = co_await co_store_snapshots(image, std::move(check.new_snapshots->snapshots)); !stored)
+        co_return stored;
+    uint64_t end = 0;
+    int ret = co_await image.writing->co_settle();
+    if (ret == 0)
+        ret = co_await image.writing->refcounts.co_find_end(end);
+    if (ret < 0)
+        co_return fail_errno(-ret, "could not write the snapshot table");
+    check.result.image_end_offset = static_cast<int64_t>(end);
+    co_return {};
+}
+
 }  // namespace
 
 void forget_refcount_structures(Check& check) {
@@ -143,6 +175,12 @@ Task<Result<ImageCheck>> co_check(Image& image, CheckFix fix, CheckReporter repo
             checked = co_await co_declare_healthy(image);
         if (auto reloaded = co_await image.writing->co_reload(); !reloaded && healthy && checked)
             checked = std::unexpected(std::move(reloaded.error()));
+        if (check.new_snapshots && healthy && checked) {
+            checked = co_await co_store_new_snapshots(image, check);
+        } else if (check.new_snapshots) {
+            check.result.corruptions += check.new_snapshots->repairs;
+            check.result.corruptions_fixed -= check.new_snapshots->repairs;
+        }
     }
     if (!checked)
         co_return std::unexpected(std::move(checked.error()));

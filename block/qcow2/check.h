@@ -9,6 +9,7 @@
 #include "block/qcow2/cluster_counts.h"
 #include "block/qcow2/image.h"
 
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -49,7 +50,14 @@ struct Check {
     std::vector<uint64_t> tables;       // offsets of L2 tables, each once
     bool must_rebuild = false;          // the refcount structures cannot be repaired where they are
     bool incomplete = false;            // something that refers to clusters could not be followed
-    ClusterCounts counted_wrongly;      // what the file says, plus one, where that is not the number of references
+    // What the snapshot table is to say, `repairs` of which are counted as done; written when all else is right.
+    struct NewSnapshots {
+        std::vector<Snapshot> snapshots;
+        uint64_t old_bytes = 0;
+        int64_t repairs = 0;
+    };
+    std::optional<NewSnapshots> new_snapshots;
+    ClusterCounts counted_wrongly;  // what the file says, plus one, where that is not the number of references
 
     template <class... Args>
     void say(fmt::format_string<Args...> format, Args&&... args) {

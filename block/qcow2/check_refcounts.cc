@@ -14,16 +14,22 @@ struct Comparison {
     const CheckFix fix;
     std::optional<uint64_t> highest = {};  // cluster in use
 
+    void note_use(uint64_t cluster, uint64_t count) {
+        if (count != 0)
+            highest = std::max(highest.value_or(0), cluster);
+    }
+
     // Of one cluster: true if the count in the file is to become that of the references.
     bool compare(uint64_t cluster, uint64_t counted, bool in_block) {
         uint64_t referred = check.references.get(cluster);
-        if (counted != 0 || referred != 0)
-            highest = std::max(highest.value_or(0), cluster);
-        if (counted == referred)
+        if (counted == referred) {
+            note_use(cluster, referred);
             return false;
+        }
         bool leak = counted > referred;
         // What could not be followed may be what these are for.
         bool repair = in_block && (leak ? fix != CheckFix::None && !check.incomplete : fix == CheckFix::All);
+        note_use(cluster, repair ? referred : std::max(counted, referred));
         check.say("{} cluster {} refcount={} reference={}",
                   repair ? "Repairing"
                   : leak ? "Leaked"

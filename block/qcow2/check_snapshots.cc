@@ -11,41 +11,54 @@ namespace ashlar::qcow2 {
 
 namespace {
 
-constexpr size_t kFixedBytes = 40;
-constexpr size_t kNeededExtra = 16;  // VM state size and disk size
+constexpr uint64_t kLeastEntry = 40;   // bytes
+constexpr uint32_t kNeededExtra = 16;  // VM state size and disk size
 constexpr size_t kFirstRead = 64 << 10;
 
-// The beginning of the table, as far as its entries reach; `broken` is the first that is not whole.
+// The beginning of the table, as far as its entries reach.
 struct Table {
     std::vector<std::byte> bytes;
     uint64_t used = 0;
+    std::vector<Snapshot> snapshots;
     std::vector<L1Place> places;
-    std::vector<uint32_t> without_extra;  // which a version 3 image must have
-    std::optional<uint32_t> broken;
+    int64_t repairs = 0;  // that a new table makes true
 };
 
-// The next entry: false if the table must be longer.
-bool read_entry(const Check& check, Table& table) {
-    auto rest = std::span<const std::byte>(table.bytes).subspan(std::min<size_t>(table.used, table.bytes.size()));
-    if (rest.size() < kFixedBytes)
-        return false;
-    uint64_t l1_offset = load_be<uint64_t>(rest.data());
-    uint32_t l1_size = load_be<uint32_t>(rest.data() + 8);
-    uint32_t extra = load_be<uint32_t>(rest.data() + 36);
-    size_t bytes =
-        kFixedBytes + size_t{extra} + load_be<uint16_t>(rest.data() + 12) + load_be<uint16_t>(rest.data() + 14);
+// Whether there can be an L1 table where the entry says.
+bool has_place(Check& check, const Snapshot& one) {
     const Geometry& geometry = check.image.geometry();
-    if (extra > kMaxSnapshotExtraBytes || l1_size > kMaxL1Bytes / 8 ||
-        (l1_size > 0 && (geometry.in_cluster(l1_offset) != 0 || l1_offset < geometry.cluster_size()))) {
-        table.broken = static_cast<uint32_t>(table.places.size());
-        return true;
-    }
-    if (rest.size() < bytes)
+    std::string_view wrong;
+    if (one.l1_size > kMaxL1Bytes / 8)
+        wrong = "L1 table is too large";
+    else if (one.l1_size > 0 && geometry.in_cluster(one.l1_offset) != 0)
+        wrong = "L1 table is not cluster aligned";
+    else if (one.l1_size > 0 && one.l1_offset < geometry.cluster_size())
+        wrong = "L1 table overlaps with the header";
+    if (!wrong.empty())
+        check.corruption(" snapshot {} ({}) l1_offset={:#x} l1_size={:#x}: {}; snapshot table entry corrupted", one.id,
+                         one.name, one.l1_offset, one.l1_size, wrong);
+    return wrong.empty();
+}
+
+// The next entry: false if the table must be longer.
+bool read_entry(Check& check, Table& table) {
+    auto rest = std::span<const std::byte>(table.bytes).subspan(std::min<size_t>(table.used, table.bytes.size()));
+    auto raw = read_raw_snapshot(rest, check.image.header.size);
+    if (!raw)
         return false;
-    if (check.image.format.version >= 3 && extra < kNeededExtra)
-        table.without_extra.push_back(static_cast<uint32_t>(table.places.size()));
-    table.places.push_back({l1_offset, l1_size});
-    table.used += (bytes + 7) / 8 * 8;
+    const size_t index = table.snapshots.size();
+    if (raw->extra_bytes > kMaxSnapshotExtraBytes)
+        table.repairs +=
+            check.repairs(check.fixes_all(), " snapshot table entry {} has too much extra metadata ({} > {})", index,
+                          raw->extra_bytes, kMaxSnapshotExtraBytes);
+    if (check.image.format.version >= 3 && raw->extra_bytes < kNeededExtra)
+        table.repairs += check.repairs(check.fixes_all(), " snapshot table entry {} is incomplete", index);
+    if (has_place(check, raw->snapshot))
+        table.places.push_back({raw->snapshot.l1_offset, raw->snapshot.l1_size});
+    else
+        check.incomplete = true;
+    table.used += raw->bytes;
+    table.snapshots.push_back(std::move(raw->snapshot));
     return true;
 }
 
@@ -67,22 +80,26 @@ Task<int> co_count_snapshots(Check& check, std::vector<L1Place>& l1_tables) {
     if (header.snapshots == 0)
         co_return 0;
     Table table;
-    while (table.places.size() < header.snapshots && !table.broken) {
+    bool ends = false;
+    while (table.snapshots.size() < header.snapshots && !ends) {
         if (read_entry(check, table))
             continue;
         int ret = co_await co_read_more(check, table);
-        if (ret == -EIO)  // the file ends
-            table.broken = static_cast<uint32_t>(table.places.size());
-        else if (ret < 0)
+        ends = ret == -EIO;
+        if (ret < 0 && !ends)
             co_return ret;
     }
-    if (table.broken) {
-        check.corruption(" snapshot table entry {} makes no sense", *table.broken);
-        check.incomplete = true;
+    if (size_t lost = header.snapshots - table.snapshots.size(); lost > 0) {
+        if (check.repairs(check.fixes_all(), " the snapshot table ends before {} of its {} entries", lost,
+                          header.snapshots))
+            table.repairs++;
+        else
+            check.incomplete = true;
     }
-    for (uint32_t i : table.without_extra)
-        check.corruption(" snapshot table entry {} is incomplete", i);
-    check.count(header.snapshots_offset, std::max<uint64_t>(table.used, kFixedBytes));
+    if (!table.snapshots.empty() || !check.fixes_all())  // else there is to be none
+        check.count(header.snapshots_offset, std::max(table.used, kLeastEntry));
+    if (table.repairs > 0)
+        check.new_snapshots = {std::move(table.snapshots), table.used, table.repairs};
     l1_tables.insert(l1_tables.end(), table.places.begin(), table.places.end());
     co_return 0;
 }

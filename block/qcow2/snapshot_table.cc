@@ -18,37 +18,15 @@ std::string text(std::span<const std::byte> bytes) {
 
 // Of the entry at the beginning of `in`; cuts it off.
 Result<Snapshot> read_one(std::span<const std::byte>& in, const Header& header, uint32_t index, uint64_t file_length) {
-    auto too_short = [&] { return fail("snapshot table: it ends inside of entry {}", index); };
-    if (in.size() < kFixedBytes)
-        return too_short();
-    Snapshot one;
-    one.l1_offset = load_be<uint64_t>(in.data());
-    one.l1_size = load_be<uint32_t>(in.data() + 8);
-    size_t id_bytes = load_be<uint16_t>(in.data() + 12), name_bytes = load_be<uint16_t>(in.data() + 14);
-    one.seconds = load_be<uint32_t>(in.data() + 16);
-    one.nanoseconds = load_be<uint32_t>(in.data() + 20);
-    one.vm_clock_ns = load_be<uint64_t>(in.data() + 24);
-    one.vm_state_bytes = load_be<uint32_t>(in.data() + 32);
-    size_t extra_bytes = load_be<uint32_t>(in.data() + 36);
-    if (extra_bytes > kMaxSnapshotExtraBytes)
-        return fail("snapshot table: entry {}: {} bytes of extra data exceed the limit of {}", index, extra_bytes,
-                    kMaxSnapshotExtraBytes);
-    size_t bytes = kFixedBytes + extra_bytes + id_bytes + name_bytes;
-    if (in.size() < bytes)
-        return too_short();
-    auto extra = in.subspan(kFixedBytes, extra_bytes);
-    one.disk_bytes = header.size;
-    if (extra.size() >= 8)
-        one.vm_state_bytes = load_be<uint64_t>(extra.data());
-    if (extra.size() >= 16)
-        one.disk_bytes = load_be<uint64_t>(extra.data() + 8);
-    if (extra.size() >= kKnownExtraBytes) {
-        one.icount = static_cast<int64_t>(load_be<uint64_t>(extra.data() + 16));
-        one.unknown_extra.assign(extra.begin() + kKnownExtraBytes, extra.end());
-    }
-    one.id = text(in.subspan(kFixedBytes + extra_bytes, id_bytes));
-    one.name = text(in.subspan(kFixedBytes + extra_bytes + id_bytes, name_bytes));
-    in = in.subspan(std::min((bytes + 7) / 8 * 8, in.size()));
+    if (in.size() >= kFixedBytes)
+        if (uint32_t extra = load_be<uint32_t>(in.data() + 36); extra > kMaxSnapshotExtraBytes)
+            return fail("snapshot table: entry {}: {} bytes of extra data exceed the limit of {}", index, extra,
+                        kMaxSnapshotExtraBytes);
+    auto raw = read_raw_snapshot(in, header.size);
+    if (!raw)
+        return fail("snapshot table: it ends inside of entry {}", index);
+    in = in.subspan(std::min<size_t>(raw->bytes, in.size()));
+    Snapshot one = std::move(raw->snapshot);
 
     Geometry geometry = header.geometry();
     if (one.l1_size > kMaxL1Bytes / 8)
@@ -64,6 +42,37 @@ Result<Snapshot> read_one(std::span<const std::byte>& in, const Header& header, 
 }
 
 }  // namespace
+
+std::optional<RawSnapshot> read_raw_snapshot(std::span<const std::byte> in, uint64_t disk_bytes) {
+    if (in.size() < kFixedBytes)
+        return std::nullopt;
+    RawSnapshot raw{.extra_bytes = load_be<uint32_t>(in.data() + 36)};
+    Snapshot& one = raw.snapshot;
+    one.l1_offset = load_be<uint64_t>(in.data());
+    one.l1_size = load_be<uint32_t>(in.data() + 8);
+    size_t id_bytes = load_be<uint16_t>(in.data() + 12), name_bytes = load_be<uint16_t>(in.data() + 14);
+    one.seconds = load_be<uint32_t>(in.data() + 16);
+    one.nanoseconds = load_be<uint32_t>(in.data() + 20);
+    one.vm_clock_ns = load_be<uint64_t>(in.data() + 24);
+    one.vm_state_bytes = load_be<uint32_t>(in.data() + 32);
+    one.disk_bytes = disk_bytes;
+    size_t id_at = kFixedBytes + size_t{raw.extra_bytes}, bytes = id_at + id_bytes + name_bytes;
+    if (in.size() < bytes)
+        return std::nullopt;
+    raw.bytes = (bytes + 7) / 8 * 8;
+    auto extra = in.subspan(kFixedBytes, std::min(raw.extra_bytes, kMaxSnapshotExtraBytes));
+    if (extra.size() >= 8)
+        one.vm_state_bytes = load_be<uint64_t>(extra.data());
+    if (extra.size() >= 16)
+        one.disk_bytes = load_be<uint64_t>(extra.data() + 8);
+    if (extra.size() >= kKnownExtraBytes) {
+        one.icount = static_cast<int64_t>(load_be<uint64_t>(extra.data() + 16));
+        one.unknown_extra.assign(extra.begin() + kKnownExtraBytes, extra.end());
+    }
+    one.id = text(in.subspan(id_at, id_bytes));
+    one.name = text(in.subspan(id_at + id_bytes, name_bytes));
+    return raw;
+}
 
 Result<std::vector<Snapshot>> read_snapshots(std::span<const std::byte> table, const Header& header,
                                              uint64_t file_length, uint64_t& table_bytes) {

@@ -5,6 +5,7 @@
 #include "block/qcow2/header.h"
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -27,6 +28,16 @@ struct Snapshot {
     int64_t icount = -1;
     std::vector<std::byte> unknown_extra;  // kept as it is
 };
+
+// An entry as it is, whatever it says.
+struct RawSnapshot {
+    Snapshot snapshot;         // with kMaxSnapshotExtraBytes of extra data at most
+    uint32_t extra_bytes = 0;  // that the entry has
+    uint64_t bytes = 0;        // of the table that it takes
+};
+// The one at the beginning of `table`; `disk_bytes` if it does not say how large the disk was. Nothing: the table ends
+// before it.
+std::optional<RawSnapshot> read_raw_snapshot(std::span<const std::byte> table, uint64_t disk_bytes);
 
 // Reads `header.snapshots` entries from the beginning of `table`, which is what the file has from
 // header.snapshots_offset on, kMaxSnapshotTableBytes at most. `table_bytes` is how many of them they take.

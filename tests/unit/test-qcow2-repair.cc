@@ -245,8 +245,22 @@ const Damage kDamages[] = {
     {"reftable-offset-beyond-the-end", "plain", [](Patient& p) { p.put64(48, uint64_t{1} << 40); }},
     {"reftable-clusters-0", "plain", [](Patient& p) { p.put32(56, 0); }},
 
-    {"snapshots-beyond-the-end", "plain", [](Patient& p) { p.put64(64, uint64_t{1} << 40); }, 0},
-    {"snapshots-too-many", "plain", [](Patient& p) { p.put32(60, 2); }, kSameCounts},
+    {"snapshots-beyond-the-end", "plain", [](Patient& p) { p.put64(64, uint64_t{1} << 40); },
+     kRepairable | kKeepsContents},
+    {"snapshots-too-many", "plain", [](Patient& p) { p.put32(60, 2); }},
+    {"snapshots-far-too-many", "cluster-512", [](Patient& p) { p.put32(60, 60'000); }, 0},
+    {"snapshot-incomplete", "plain", [](Patient& p) { p.put32(p.u64(64) + 36, 0); }},
+    {"snapshot-extra-too-large", "plain", [](Patient& p) { p.put32(p.u64(64) + 36, 2000); },
+     kRepairable | kKeepsContents},
+    {"snapshot-extra-beyond-the-end", "plain", [](Patient& p) { p.put32(p.u64(64) + 36, 0x7fffffff); },
+     kRepairable | kKeepsContents},
+    {"snapshot-l1-too-large", "plain", [](Patient& p) { p.put32(p.u64(64) + 8, 0x7fffffff); }, 0},
+    {"snapshot-incomplete-and-counts-of-zero", "plain",
+     [](Patient& p) {
+         p.put32(p.u64(64) + 36, 0);
+         zero_refblock(p);
+     },
+     kRepairable | kKeepsContents},
     {"snapshot-l1-unaligned", "plain", [](Patient& p) { p.put64(p.u64(64), p.u64(p.u64(64)) + 512); }, 0},
     {"cut-short", "plain", [](Patient& p) { p.bytes.resize(p.bytes.size() - 3 * p.cluster()); }, 0},
     {"longer", "plain", [](Patient& p) { p.bytes.resize(p.bytes.size() + 200'000, std::byte{0x77}); }},
