@@ -35,7 +35,7 @@ public:
     void clear() { pages_.clear(); }
 
 private:
-    static constexpr size_t kMaxPages = 4096;  // 80 MiB
+    static constexpr size_t kMaxPages = 2048;  // 40 MiB
 
     uint64_t generation_ = 0;
     std::unordered_map<uint64_t, std::unique_ptr<CodePage>> pages_;

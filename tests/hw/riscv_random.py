@@ -236,8 +236,15 @@ class Generator:
         return Image(self).build()
 
 
+def pack_table(first, table, is_table):
+    """A page table for the first GiBs where they are, or whose first entry is another table."""
+    if is_table:
+        return struct.pack('<512Q', (BASE + table) >> 12 << 10 | 1, *([0] * 511))
+    return struct.pack('<512Q', *((first + (i << 30)) >> 12 << 10 | 0xcf if i < 4 else 0 for i in range(512)))
+
+
 class Image:
-    """Lays out: code, trap handler, tables, data, log."""
+    """Lays out: code, trap handler, tables, data, log. It runs in M-mode, or in S-mode with Sv39 or Sv48."""
 
     def __init__(self, generator):
         self.generator = generator
@@ -275,6 +282,10 @@ class Image:
 
     def build(self):
         g, rng = self.generator, self.rng
+        levels = rng.choice([0, 3, 4])
+        supervisor = levels > 0
+        status = 0x100 if supervisor else 0x300
+        page_table = 0xf8000
         handler, tables, data, log = 0x100, 0x100000, 0x300000, 0x310000
         out = bytearray(0x310000)
 
@@ -294,20 +305,33 @@ class Image:
             i_type(1, 6, 3, 6, 0x13),                              # sltiu x6, x6, 1: it is of 4 bytes
             i_type(1, 6, 1, 6, 0x13), i_type(2, 6, 0, 6, 0x13),    # 2 or 4
             r_type(0, 6, 5, 0, 5, 0x33), csr(0x341, 5, 1, 0),
-            # mret to M-mode.
-            0x00002000 | 6 << 7 | 0x37, i_type(-0x800, 6, 0, 6, 0x13), csr(0x300, 6, 2, 0),
+            # mret to where it came from.
             i_type(0, LOG, 3, 5, 0x03), i_type(8, LOG, 3, 6, 0x03),
             i_type(40, LOG, 0, LOG, 0x13),
             0x30200073]))
         assert put(at, code) <= 0x200
 
-        at = put(0, pc_relative(5, handler) + to_bytes(csr(0x305, 5, 1, 0))
-                 + to_bytes(0x00006000 | 5 << 7 | 0x37) + to_bytes(csr(0x300, 5, 2, 0))
-                 + pc_relative(LOG, log - 16))
-        # pc_relative() counts from its own place.
-        assert at == 28
-        at = put(at - 8, pc_relative(LOG, log - (at - 8)))
-        at = put(at, to_bytes(j_type(0x1000 - at, 0)))
+        start = pc_relative(5, handler) + to_bytes(csr(0x305, 5, 1, 0))
+        start += to_bytes(0x00006000 | 5 << 7 | 0x37) + to_bytes(csr(0x300, 5, 2, 0))
+        start += pc_relative(LOG, log - len(start))
+        if supervisor:
+            # PMP lets everything pass; Sv39 or Sv48 with one large page for each GiB; MRET to S-mode.
+            put(page_table, pack_table(0, page_table + 0x1000, levels == 4))
+            put(page_table + 0x1000, pack_table(0, 0, False))
+            root = page_table if levels == 4 else page_table + 0x1000
+            start += b''.join(map(to_bytes, [
+                i_type(-1, 0, 0, 5, 0x13), csr(0x3b0, 5, 1, 0), i_type(0x1f, 0, 0, 5, 0x13), csr(0x3a0, 5, 1, 0),
+                # satp: the mode, and the root's page number
+                i_type(5 + levels, 0, 0, 5, 0x13), i_type(60, 5, 1, 5, 0x13)]))
+            start += pc_relative(6, root - len(start))
+            start += b''.join(map(to_bytes, [
+                i_type(12, 6, 5, 6, 0x13), r_type(0, 6, 5, 6, 5, 0x33), csr(0x180, 5, 1, 0),
+                0x00001000 | 6 << 7 | 0x37, i_type(-0x800, 6, 0, 6, 0x13), csr(0x300, 6, 2, 0)]))
+            start += pc_relative(5, 0x1000 - len(start))
+            start += to_bytes(csr(0x341, 5, 1, 0)) + to_bytes(0x30200073)
+        assert put(0, start) < handler
+        at = len(start)
+        put(at, to_bytes(j_type(0x1000 - at, 0)))
         at = 0x1000
         table = tables
         for _ in range(g.chunks):
@@ -316,7 +340,7 @@ class Image:
             put(table, struct.pack('<65Q', *values))
             # FP on; f0 to f31, fcsr, x1 to x28, the pointers.
             at = put(at, pc_relative(DATA, table - at))
-            code = [0x00006000 | 5 << 7 | 0x37, csr(0x300, 5, 2, 0)]
+            code = [0x00006000 | 5 << 7 | 0x37, csr(status, 5, 2, 0)]
             code += [i_type(8 * i, DATA, 3, i, 0x07) for i in range(32)]
             code += [i_type(8 * 64, DATA, 3, 5, 0x03), csr(3, 5, 1, 0)]
             code += [i_type(8 * (32 + i), DATA, 3, i, 0x03) for i in range(1, 30)]
@@ -327,8 +351,8 @@ class Image:
             at = put(at, self.jumps([g.one() for _ in range(g.length)]))
             # The record.
             code = [s_type(8 * i, i, LOG, 3, 0x23) for i in range(32)]
-            code += [csr(0x300, 0, 2, 5), s_type(8 * 32, 5, LOG, 3, 0x23),
-                     0x00006000 | 5 << 7 | 0x37, csr(0x300, 5, 2, 0),
+            code += [csr(status, 0, 2, 5), s_type(8 * 32, 5, LOG, 3, 0x23),
+                     0x00006000 | 5 << 7 | 0x37, csr(status, 5, 2, 0),
                      csr(3, 0, 2, 5), s_type(8 * 33, 5, LOG, 3, 0x23), i_type(34 * 8, LOG, 0, LOG, 0x13)]
             code += [s_type(8 * i, i, LOG, 3, 0x27) for i in range(32)]
             code += [i_type(32 * 8, LOG, 0, LOG, 0x13)]
