@@ -267,6 +267,9 @@ Task<int> Refcounts::co_ensure_block(uint64_t index, bool& made) {
 
 // Puts a larger table behind everything that the old one can describe, with the blocks that count it and themselves.
 Task<int> Refcounts::co_grow_table(uint64_t needed_entries) {
+    // The new table names all blocks: what they count them with must be on the disk before it is.
+    if (int ret = co_await image_.writing->co_flush_all(); ret < 0)
+        co_return ret;
     uint64_t cluster = geometry_.cluster_size();
     uint64_t base = uint64_t{table_.size()} << geometry_.refblock_bits();
     uint64_t limit = kMaxReftableBytes >> geometry_.cluster_bits;
