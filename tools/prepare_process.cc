@@ -2,13 +2,8 @@
 
 #include "util/report.h"
 
-#include <gnutls/gnutls.h>
 #include <signal.h>
 #include <sys/resource.h>
-
-extern "C" {
-GNUTLS_SKIP_GLOBAL_INIT  // see util/gnutls_init.h
-}
 
 namespace ashlar {
 

@@ -1,23 +1,24 @@
 #include "util/secrets.h"
 
-#include "util/gnutls_init.h"
 #include "util/unique_fd.h"
 
 #include <fcntl.h>
 #include <glib.h>
-#include <gnutls/crypto.h>
+#include <nettle/aes.h>
+#include <nettle/cbc.h>
 #include <string.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 namespace ashlar {
 
 namespace {
 
-constexpr size_t kKeySize = 32;
-constexpr size_t kBlockSize = 16;
+constexpr size_t kKeySize = AES256_KEY_SIZE;
+constexpr size_t kBlockSize = AES_BLOCK_SIZE;
 
 SecretBytes to_bytes(std::string_view text) {
     return SecretBytes({text.begin(), text.end()});
@@ -65,19 +66,15 @@ Result<SecretBytes> decode(const SecretBytes& content, SecretFormat format) {
 }
 
 Result<SecretBytes> decrypt_cbc(std::span<const uint8_t> from, const SecretBytes& key, const SecretBytes& iv) {
-    if (auto ready = init_gnutls(); !ready)
-        return std::unexpected(std::move(ready.error()));
-    gnutls_datum_t key_datum{const_cast<uint8_t*>(key.bytes().data()), kKeySize};
-    gnutls_datum_t iv_datum{const_cast<uint8_t*>(iv.bytes().data()), kBlockSize};
-    gnutls_cipher_hd_t cipher;
-    if (int err = gnutls_cipher_init(&cipher, GNUTLS_CIPHER_AES_256_CBC, &key_datum, &iv_datum); err < 0)
-        return fail("Unable to initialize cipher: {}", gnutls_strerror(err));
-    std::vector<uint8_t> plain(from.begin(), from.end());
-    int err = plain.empty() ? 0 : gnutls_cipher_decrypt(cipher, plain.data(), plain.size());
-    gnutls_cipher_deinit(cipher);
+    aes256_ctx cipher;
+    aes256_set_decrypt_key(&cipher, key.bytes().data());
+    std::array<uint8_t, kBlockSize> chain;
+    std::ranges::copy(iv.bytes(), chain.begin());
+    std::vector<uint8_t> plain(from.size());
+    cbc_decrypt(&cipher, reinterpret_cast<nettle_cipher_func*>(aes256_decrypt), kBlockSize, chain.data(), from.size(),
+                plain.data(), from.data());
+    explicit_bzero(&cipher, sizeof cipher);
     SecretBytes padded(std::move(plain));
-    if (err < 0)
-        return fail("Cannot decrypt: {}", gnutls_strerror(err));
     const auto bytes = padded.bytes();
     const size_t padding = bytes.empty() ? 0 : bytes.back();
     if (padding == 0 || padding > kBlockSize ||
