@@ -6,6 +6,7 @@
 #include "util/keyval.h"
 #include "util/report.h"
 #include "util/sync_wait.h"
+#include "util/thread_pool.h"
 #include "util/trace.h"
 
 #include <algorithm>
@@ -141,6 +142,7 @@ Result<int> run(int argc, char** argv) {
     }
     if (!command->has_work())
         return 0;
+    set_own_work(OwnWork::BlockingCalls);  // there is nobody to answer meanwhile
     auto status = sync_wait(context, command->co_run(graph));
     if (auto closed = sync_wait(context, graph.co_close_all()); !closed && status)
         status = std::unexpected(std::move(closed.error()));

@@ -4,6 +4,7 @@
 #include "util/buffer_pool.h"
 #include "util/size.h"
 #include "util/task_scope.h"
+#include "util/thread_pool.h"
 #include "util/timer.h"
 
 #include <fmt/core.h>
@@ -97,6 +98,7 @@ private:
         next_offset_ = offset_;
         step_ = step;
         last_start_ = std::max<int64_t>(length - size_, 0);
+        set_own_work(OwnWork::None);  // several requests at a time
         const int64_t began = now_ns();
         // Between two flushes that wait for what was before them, or all at once.
         const unsigned batch = flush_interval_ && !no_drain_ ? flush_interval_ : count_;

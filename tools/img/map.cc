@@ -3,9 +3,10 @@
 #include "tools/img/command.h"
 #include "util/json.h"
 
-#include <fmt/core.h>
+#include <fmt/compile.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <optional>
 
 namespace ashlar::img {
@@ -66,9 +67,9 @@ private:
             co_return fail("Failed to get size for '{}'", filename_);
         const int64_t end = length_ >= 0 && length_ < total - std::min(start_, total) ? start_ + length_ : total;
         if (output_ == OutputFormat::Human)
-            out_ += fmt::format("{:<16}{:<16}{:<16}{}\n", "Offset", "Length", "Mapped to", "File");
+            fmt::format_to(fmt::appender(out_), "{:<16}{:<16}{:<16}{}\n", "Offset", "Length", "Mapped to", "File");
         else
-            out_ += "[";
+            out_.push_back('[');
 
         Entry current{.start = start_};
         for (int64_t at = start_; at < end;) {
@@ -129,17 +130,21 @@ private:
 
     Result<void> show(const Entry& entry, bool last) {
         if (output_ == OutputFormat::Json) {
-            out_ += fmt::format(
-                "{{ \"start\": {}, \"length\": {}, \"depth\": {}, \"present\": {}, \"zero\": {}, \"data\": {}{}}}{}",
-                entry.start, entry.length, entry.depth, entry.present, entry.zero, entry.data,
-                entry.offset ? fmt::format(", \"offset\": {}", *entry.offset) : "", last ? "]\n" : ",\n");
+            auto out = fmt::appender(out_);
+            fmt::format_to(out,
+                           FMT_COMPILE("{{ \"start\": {}, \"length\": {}, \"depth\": {}, \"present\": {}, "
+                                       "\"zero\": {}, \"data\": {}"),
+                           entry.start, entry.length, entry.depth, entry.present, entry.zero, entry.data);
+            if (entry.offset)
+                fmt::format_to(out, FMT_COMPILE(", \"offset\": {}"), *entry.offset);
+            fmt::format_to(out, FMT_COMPILE("}}{}"), last ? "]\n" : ",\n");
         } else if (entry.data && !entry.zero) {
             if (!entry.offset || entry.compressed) {
                 flush();
                 return fail("File contains external, encrypted or compressed clusters.");
             }
-            out_ += fmt::format("{:<16}{:<16}{:<16}{}\n", hex(entry.start), hex(entry.length), hex(*entry.offset),
-                                entry.file->filename());
+            fmt::format_to(fmt::appender(out_), "{:<16}{:<16}{:<16}{}\n", hex(entry.start), hex(entry.length),
+                           hex(*entry.offset), entry.file->filename());
         }
         if (out_.size() > kBatch)
             flush();
@@ -149,7 +154,7 @@ private:
     static std::string hex(int64_t value) { return value == 0 ? "0" : fmt::format("{:#x}", value); }
 
     void flush() {
-        fmt::print("{}", out_);
+        fwrite(out_.data(), 1, out_.size(), stdout);
         out_.clear();
     }
 
@@ -159,7 +164,7 @@ private:
     OutputFormat output_ = OutputFormat::Human;
     std::string filename_;
     int64_t start_ = 0, length_ = -1;
-    std::string out_;
+    fmt::memory_buffer out_;
 };
 
 }  // namespace
