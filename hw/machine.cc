@@ -25,14 +25,12 @@ namespace ashlar {
 
 namespace {
 
-constexpr const char* kMmu = "sv48";
-
 enum class Request : uint8_t { Finish, Reset, Breakpoint };
 
-std::vector<std::unique_ptr<Hart>> make_harts(Bus& bus, MachineClock& clock, unsigned count) {
+std::vector<std::unique_ptr<Hart>> make_harts(Bus& bus, MachineClock& clock, const MachineSpec& spec) {
     std::vector<std::unique_ptr<Hart>> harts;
-    for (unsigned id = 0; id < count; ++id)
-        harts.push_back(std::make_unique<Hart>(bus, clock, id));
+    for (unsigned id = 0; id < spec.harts; ++id)
+        harts.push_back(std::make_unique<Hart>(bus, clock, id, spec.features));
     return harts;
 }
 
@@ -68,7 +66,7 @@ struct Machine::Parts {
           ram(std::move(memory)),
           images(std::move(boot)),
           bus(*ram),
-          harts(make_harts(bus, clock, spec.harts)),
+          harts(make_harts(bus, clock, spec)),
           aclint(clock, aclint_lines(harts)),
           plic(plic_contexts(harts)),
           finisher({[this](int status) { ask(Request::Finish, status); }, [this] { ask(Request::Reset, 0); }}),
@@ -158,8 +156,11 @@ struct Machine::Parts {
 };
 
 Result<std::vector<uint8_t>> Machine::Parts::make_device_tree() const {
-    DeviceTreeSpec tree{
-        .ram_bytes = ram->bytes(), .harts = spec.harts, .isa = machine_isa(), .mmu = kMmu, .bootargs = spec.append};
+    DeviceTreeSpec tree{.ram_bytes = ram->bytes(),
+                        .harts = spec.harts,
+                        .isa = isa_string(spec.features),
+                        .mmu = std::string(mmu_type(spec.features)),
+                        .bootargs = spec.append};
     if (!images.initrd.segments.empty())
         tree.initrd = {images.initrd.entry, images.initrd.end};
     if (getrandom(tree.rng_seed.data(), tree.rng_seed.size(), 0) != static_cast<ssize_t>(tree.rng_seed.size()))
@@ -322,11 +323,6 @@ bool Machine::step(unsigned hart) {
 
 int Machine::harts_thread_id() const {
     return parts_->runner.thread_id();
-}
-
-const std::string& machine_isa() {
-    static const std::string isa = "rv64imafdc_zicntr_zicsr_zifencei_sstc";
-    return isa;
 }
 
 }  // namespace ashlar

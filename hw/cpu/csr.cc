@@ -8,8 +8,9 @@ namespace {
 constexpr uint64_t letter(char c) {
     return 1ull << (c - 'A');
 }
-constexpr uint64_t kMisa = 2ull << 62 | letter('I') | letter('M') | letter('A') | letter('F') | letter('D') |
-                           letter('C') | letter('S') | letter('U');
+constexpr uint64_t kMisa =
+    2ull << 62 | letter('I') | letter('M') | letter('A') | letter('C') | letter('S') | letter('U');
+constexpr uint64_t kMisaFloat = letter('F') | letter('D');
 
 constexpr uint64_t kSstatusWritable =
     mstatus::kSie | mstatus::kSpie | mstatus::kSpp | mstatus::kFs | mstatus::kSum | mstatus::kMxr;
@@ -39,10 +40,12 @@ bool HartState::csr_allowed(unsigned number, bool write) const {
         case csr::kSatp:
             return privilege == Privilege::Machine || !(mstatus & mstatus::kTvm);
         case csr::kStimecmp:
-            return privilege == Privilege::Machine || (stimecmp_on() && mcounteren & kTimeBit);
+            return features.sstc && (privilege == Privilege::Machine || (stimecmp_on() && mcounteren & kTimeBit));
         default:
             break;
     }
+    if (number >= csr::kPmpcfg0 && number <= csr::kPmpaddr15)
+        return features.pmp;
     if (number >= csr::kCycle && number <= csr::kHpmcounter31) {
         const uint32_t bit = 1u << (number - csr::kCycle);
         return privilege == Privilege::Machine ||
@@ -103,7 +106,7 @@ bool HartState::read_csr(unsigned number, uint64_t& value) const {
             value = with_sd(mstatus);
             return true;
         case csr::kMisa:
-            value = kMisa;
+            value = kMisa | (features.floating_point ? kMisaFloat : 0);
             return true;
         case csr::kMedeleg:
             value = medeleg;
@@ -180,6 +183,8 @@ bool HartState::read_csr(unsigned number, uint64_t& value) const {
 void HartState::write_mstatus(uint64_t value, uint64_t mask) {
     if (mask & mstatus::kMpp && (value & mstatus::kMpp) >> mstatus::kMppShift == 2)
         mask &= ~mstatus::kMpp;
+    if (!features.floating_point)
+        mask &= ~mstatus::kFs;
     const uint64_t old = mstatus;
     mstatus = (mstatus & ~mask) | (value & mask);
     if ((old ^ mstatus) & mstatus::kMxr)
@@ -189,6 +194,8 @@ void HartState::write_mstatus(uint64_t value, uint64_t mask) {
 
 HartState::CsrResult HartState::write_csr(unsigned number, uint64_t value) {
     const auto make_fp_dirty = [&] {
+        if (!features.floating_point)
+            return CsrResult::Done;
         const bool was = (mstatus & mstatus::kFs) == mstatus::kFs;
         mstatus |= mstatus::kFs;
         update_context();
@@ -265,7 +272,7 @@ HartState::CsrResult HartState::write_csr(unsigned number, uint64_t value) {
             senvcfg = value & kEnvcfgFiom;
             return CsrResult::Done;
         case csr::kMenvcfg:
-            menvcfg = value & (kEnvcfgFiom | kMenvcfgStce);
+            menvcfg = value & (kEnvcfgFiom | (features.sstc ? kMenvcfgStce : 0));
             look_at_timer();
             return CsrResult::Leave;
         case csr::kStimecmp:
@@ -274,7 +281,8 @@ HartState::CsrResult HartState::write_csr(unsigned number, uint64_t value) {
             return CsrResult::Leave;
         case csr::kSatp: {
             const uint64_t mode = (value & kSatpMode) >> 60;
-            if (mode != 0 && mode != 8 && mode != 9)
+            const uint64_t highest = features.paging == HartFeatures::Paging::Sv48 ? 9 : 8;
+            if (features.paging == HartFeatures::Paging::None || (mode != 0 && mode != 8 && mode != highest))
                 return CsrResult::Done;
             satp = value;
             flush_translations();

@@ -16,7 +16,8 @@ constexpr unsigned kPcNumber = 32, kFloatNumber = 33, kCsrNumber = 65, kPrivileg
 
 }  // namespace
 
-Hart::Hart(Bus& bus, MachineClock& clock, unsigned id) : state_(std::make_unique<HartState>(bus, clock, id)) {
+Hart::Hart(Bus& bus, MachineClock& clock, unsigned id, const HartFeatures& features)
+    : state_(std::make_unique<HartState>(bus, clock, id, features)) {
     state_->power_on(0);
 }
 

@@ -14,6 +14,7 @@
 #include "hw/cpu/privilege.h"
 #include "hw/cpu/slot.h"
 #include "hw/cpu/tlb.h"
+#include "hw/hart_features.h"
 #include "hw/machine_clock.h"
 
 #include <array>
@@ -29,11 +30,13 @@ namespace ashlar {
 struct HandlerTable;
 
 struct HartState {
-    HartState(Bus& the_bus, MachineClock& the_clock, unsigned the_id) : bus(the_bus), clock(the_clock), id(the_id) {}
+    HartState(Bus& the_bus, MachineClock& the_clock, unsigned the_id, const HartFeatures& what)
+        : bus(the_bus), clock(the_clock), id(the_id), features(what) {}
 
     Bus& bus;
     MachineClock& clock;
     const unsigned id;
+    const HartFeatures features;
 
     // --- What instructions read and write all the time.
     std::array<uint64_t, 33> x{};  // the last: kSink

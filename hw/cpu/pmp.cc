@@ -91,7 +91,7 @@ bool Pmp::allows(uint64_t address, uint64_t bytes, Access access, Privilege priv
         const uint8_t needed = access == Access::Fetch ? kExecute : access == Access::Load ? kRead : kWrite;
         return config_[i] & needed;
     }
-    return privilege == Privilege::Machine;
+    return open_ || privilege == Privilege::Machine;
 }
 
 bool Pmp::uniform(uint64_t page) const {

@@ -12,6 +12,9 @@ class Pmp {
 public:
     static constexpr unsigned kEntries = 16;
 
+    // Without entries everything is allowed.
+    explicit Pmp(bool has_entries = true) : open_(!has_entries) {}
+
     // pmpcfg0 (`number` 0) and pmpcfg2 (2). Writing a locked entry does nothing.
     uint64_t config(unsigned number) const;
     void set_config(unsigned number, uint64_t value);
@@ -28,6 +31,7 @@ private:
     };
     void update();
 
+    bool open_;
     std::array<uint8_t, kEntries> config_{};
     std::array<uint64_t, kEntries> address_{};
     std::array<Range, kEntries> range_{};

@@ -119,7 +119,7 @@ void HartState::power_on(uint64_t start) {
     timer_due = false;
     mcounteren = scounteren = mcountinhibit = 0;
     mcycle = minstret = -retired;
-    pmp = {};
+    pmp = Pmp(features.pmp);
     reserved = false;
     code.clear();
     flush_all();

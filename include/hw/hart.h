@@ -6,6 +6,7 @@
 #pragma once
 
 #include "hw/bus.h"
+#include "hw/hart_features.h"
 #include "hw/interrupt.h"
 #include "hw/machine_clock.h"
 
@@ -33,7 +34,7 @@ public:
     static constexpr unsigned kSupervisorExternal = 9;
     static constexpr unsigned kMachineExternal = 11;
 
-    Hart(Bus& bus, MachineClock& clock, unsigned id);
+    Hart(Bus& bus, MachineClock& clock, unsigned id, const HartFeatures& features = {});
     ~Hart() override;
 
     unsigned id() const;

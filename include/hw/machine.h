@@ -6,6 +6,7 @@
 
 #include "hw/char_port.h"
 #include "hw/guest_ram.h"
+#include "hw/hart_features.h"
 #include "util/error.h"
 #include "util/task.h"
 
@@ -24,6 +25,7 @@ class VirtioDevice;
 struct MachineSpec {
     uint64_t ram_bytes = uint64_t{128} << 20;
     unsigned harts = 1;
+    HartFeatures features = {};
     std::string bios = "default";  // or "none", or a file
     std::string kernel, initrd;    // files, or empty
     std::string append;            // the kernel's command line
@@ -80,8 +82,5 @@ private:
 
     std::unique_ptr<Parts> parts_;
 };
-
-// "rv64imafdc_...", as the device tree has it.
-const std::string& machine_isa();
 
 }  // namespace ashlar

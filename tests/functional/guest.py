@@ -20,7 +20,7 @@ def build(t, name):
     """The program tests/hw/NAME.c as an ELF file."""
     output = t.path(f'{name}.elf')
     if not output.exists():
-        t.run('riscv64-linux-gnu-gcc', '-O2', '-march=rv64imac_zicsr', '-mabi=lp64', '-mcmodel=medany',
+        t.run('riscv64-linux-gnu-gcc', '-O2', '-march=rv64imac_zicsr_zifencei', '-mabi=lp64', '-mcmodel=medany',
               '-ffreestanding', '-fno-pic', '-no-pie', '-static', '-nostdlib', '-Wl,--build-id=none',
               '-T', SOURCE / 'virt.ld', '-o', output, SOURCE / f'{name}.c')
     return output
@@ -56,18 +56,20 @@ def check_loaded(path, number, sectors):
 
 
 class Guest:
-    """A machine that runs a program; its serial port is in a file."""
+    """A machine that runs a program, a kernel or what other arguments boot it; its serial port is in a file."""
 
-    def __init__(self, t, kernel, *arguments, emulator='ashlar', qmp=False):
+    def __init__(self, t, boot, *arguments, emulator='ashlar', qmp=False):
         self.t = t
         number = t.count()
         self.log = t.path(f'guest-{number}.log')
         self.serial = t.path(f'guest-{number}.serial')
         self.socket = t.path(f'guest-{number}.qmp')
         more = ['-qmp', f'unix:{self.socket},server=on,wait=off'] if qmp else []
-        self.process = t.start([program(emulator), '-M', 'virt', '-m', '64M', '-bios', 'none', '-kernel', kernel,
-                                '-display', 'none', '-monitor', 'none', '-serial', f'file:{self.serial}', *more,
-                                *map(str, arguments)], log=self.log)
+        if not isinstance(boot, list):
+            boot = ['-bios', 'none', '-kernel', boot]
+        self.process = t.start([program(emulator), '-M', 'virt', '-m', '64M', *map(str, boot), '-display', 'none',
+                                '-monitor', 'none', '-serial', f'file:{self.serial}', *more, *map(str, arguments)],
+                               log=self.log)
         self.qmp = None
         if qmp:
             wait_until(lambda: self.socket.exists() or self.ended(), 'the QMP socket is there')

@@ -81,6 +81,14 @@ def test_entropy_clock_and_timer(t):
     check(abs(now - seconds) < 1000, f'the guest has the time {seconds}, and it is {now}')
 
 
+def test_a_kernel_whose_timer_is_the_firmware(t):
+    if qemu_in_our_place():
+        skip("sv48 is not a property of that QEMU's")
+    text = run(t, *linux(['sleep 50', 'cat /proc/cpuinfo', 'poweroff']), '-cpu', 'rv64,sstc=off,sv48=off,pmp=off')
+    lines = [line.replace('\t', ' ').split() for line in said(text)]
+    check(['isa', ':', 'rv64imafdc'] in lines and ['mmu', ':', 'sv39'] in lines, text)
+
+
 def test_a_reset_boots_again_and_ends_with_no_reboot(t):
     text = run(t, *linux(['echo once', 'reboot']))
     equal(said(text), ['started', 'once'], 'what init says with -no-reboot')

@@ -153,11 +153,8 @@ static void check(const struct task* task, uint64_t capacity) {
         *(volatile uint16_t*)&rings.available.index = disk.made;
         fence();
         set(&disk, kQueueNotify, 0);
-        while (disk.config_interrupts == before) {
-            __asm__ volatile("wfi");
-            csr_set(mstatus, kMstatusMie);
-            csr_clear(mstatus, kMstatusMie);
-        }
+        while (disk.config_interrupts == before)
+            wait_for_interrupt();
         if (!(get(&disk, kStatus) & kNeedsReset))
             fail("the broken device has status ", get(&disk, kStatus));
         put("needs reset ok\n");

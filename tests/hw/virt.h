@@ -1,7 +1,8 @@
 // The machine `virt` for programs that run on it without anything else: its devices, its interrupts and its end.
 //
 // Such a program is one C file, compiled with -ffreestanding -nostdlib -T virt.ld; it runs in machine mode on hart 0
-// from guest_main(), and reports on the UART.
+// from guest_main(), and reports on the UART. The other harts sleep until start_harts(). With GUEST_IN_SUPERVISOR_MODE
+// the functions for the PLIC and for waiting are those of supervisor mode.
 #pragma once
 
 #include <stdbool.h>
@@ -15,6 +16,7 @@ enum {
     kUart = 0x10000000,
     kVirtio = 0x10001000,
     kVirtioSlots = 8,
+    kMaxHarts = 8,
 };
 enum { kTicksPerSecond = 10000000 };
 
@@ -36,11 +38,11 @@ static inline void fence(void) {
 
 #define csr_set(csr, bits) __asm__ volatile("csrs " #csr ", %0" ::"r"((uint64_t)(bits)) : "memory")
 #define csr_clear(csr, bits) __asm__ volatile("csrc " #csr ", %0" ::"r"((uint64_t)(bits)) : "memory")
-#define csr_read(csr)                                        \
-    ({                                                       \
-        uint64_t value_;                                     \
-        __asm__ volatile("csrr %0, " #csr : "=r"(value_));   \
-        value_;                                              \
+#define csr_read(csr)                                      \
+    ({                                                     \
+        uint64_t value_;                                   \
+        __asm__ volatile("csrr %0, " #csr : "=r"(value_)); \
+        value_;                                            \
     })
 
 enum { kMstatusMie = 8, kMieTimer = 1 << 7, kMieExternal = 1 << 11 };
@@ -100,16 +102,36 @@ static void set_timer(uint64_t when) {
 
 // --- interrupts: of hart 0 in machine mode ---
 
+#ifdef GUEST_IN_SUPERVISOR_MODE
+enum { kPlicContext = 1 };
+#define status_csr sstatus
+enum { kInterruptEnable = 2 };
+#else
+enum { kPlicContext = 0 };
+#define status_csr mstatus
+enum { kInterruptEnable = kMstatusMie };
+#endif
+enum { kPlicEnabled = kPlic + 0x2000 + 0x80 * kPlicContext, kPlicClaims = kPlic + 0x200000 + 0x1000 * kPlicContext };
+
 static void plic_enable(unsigned source) {
     write32(kPlic + 4 * source, 1);
-    write32(kPlic + 0x2000 + 4 * (source / 32), read32(kPlic + 0x2000 + 4 * (source / 32)) | 1u << source % 32);
-    write32(kPlic + 0x200000, 0);
+    write32(kPlicEnabled + 4 * (source / 32), read32(kPlicEnabled + 4 * (source / 32)) | 1u << source % 32);
+    write32(kPlicClaims, 0);
 }
 static uint32_t plic_claim(void) {
-    return read32(kPlic + 0x200004);
+    return read32(kPlicClaims + 4);
 }
 static void plic_complete(uint32_t source) {
-    write32(kPlic + 0x200004, source);
+    write32(kPlicClaims + 4, source);
+}
+
+// Sleeps for an interrupt, and lets it in. Interrupts are off before and after.
+#define set_in(csr, bits) csr_set(csr, bits)
+#define clear_in(csr, bits) csr_clear(csr, bits)
+static void wait_for_interrupt(void) {
+    __asm__ volatile("wfi");
+    set_in(status_csr, kInterruptEnable);
+    clear_in(status_csr, kInterruptEnable);
 }
 
 // What the program does about an interrupt (mcause); other traps are the end.
@@ -121,6 +143,15 @@ __attribute__((interrupt("machine"), aligned(4))) static void trap(void) {
     if (!(cause >> 63))
         fail("a trap with mcause ", cause);
     on_interrupt((unsigned)(cause & 0xff));
+}
+
+// What the other harts run, in machine mode, each on 8 KiB of the stack.
+void (*volatile hart_main)(void);
+static inline void start_harts(void (*what)(void)) {
+    hart_main = what;
+    fence();
+    for (unsigned hart = 1; hart < kMaxHarts; ++hart)
+        write32(kClint + 4 * hart, 1);
 }
 
 static void c_start(void) {
@@ -143,8 +174,17 @@ __asm__(
     "  addi t0, t0, 8\n"
     "  j 3b\n"
     "4: tail c_entry\n"
-    "2: wfi\n"
-    "  j 2b\n"
+    "2: csrwi mie, 8\n"  // the software interrupt
+    "5: wfi\n"
+    "  csrr t1, mip\n"
+    "  andi t1, t1, 8\n"
+    "  beqz t1, 5b\n"
+    "  la sp, stack_top\n"
+    "  slli t1, t0, 13\n"
+    "  sub sp, sp, t1\n"
+    "  la t1, hart_main\n"
+    "  ld t1, 0(t1)\n"
+    "  jr t1\n"
     ".text\n");
 
 void c_entry(void) {

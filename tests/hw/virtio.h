@@ -58,8 +58,8 @@ struct virtio {
     unsigned source;  // of interrupts
     uint64_t features;
     struct rings* rings;
-    uint16_t seen;       // of the used ring
-    uint16_t made;       // available
+    uint16_t seen;  // of the used ring
+    uint16_t made;  // available
     volatile unsigned interrupts, config_interrupts;
 };
 
@@ -167,11 +167,8 @@ static uint32_t virtio_take_used(struct virtio* device, uint32_t* bytes) {
 
 // Sleeps until there is something; interrupts are off but in wfi.
 static void virtio_wait(const struct virtio* device) {
-    while (!virtio_has_used(device)) {
-        __asm__ volatile("wfi");
-        csr_set(mstatus, kMstatusMie);
-        csr_clear(mstatus, kMstatusMie);
-    }
+    while (!virtio_has_used(device))
+        wait_for_interrupt();
 }
 
 // Of on_interrupt().

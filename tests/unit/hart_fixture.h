@@ -18,7 +18,7 @@ inline constexpr uint64_t kRamBase = 0x80000000, kRamBytes = 16 << 20;
 inline constexpr uint64_t kTrapHandler = kRamBase + 0x8000;
 
 struct HartFixture {
-    HartFixture() { clock.go_on(); }
+    explicit HartFixture(const HartFeatures& features = {}) : hart(bus, clock, 0, features) { clock.go_on(); }
 
     void put(uint64_t address, std::initializer_list<uint32_t> words) {
         for (uint32_t word : words) {
@@ -88,7 +88,7 @@ struct HartFixture {
     std::unique_ptr<GuestRam> ram = std::move(GuestRam::create(kRamBase, kRamBytes).value());
     Bus bus{*ram};
     MachineClock clock;
-    Hart hart{bus, clock, 0};
+    Hart hart;
 };
 
 }  // namespace ashlar

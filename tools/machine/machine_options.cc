@@ -1,8 +1,8 @@
 #include "tools/machine/machine_options.h"
 
-#include "hw/machine.h"
 #include "hw/memory_map.h"
 #include "tools/command_line.h"
+#include "tools/machine/cpu_option.h"
 #include "tools/machine/device_types.h"
 #include "util/keyval.h"
 #include "util/options.h"
@@ -111,14 +111,16 @@ void add_machine_options(CommandLine& line, MachineArguments& out) {
                      return line.printer([] { return std::string(kMachineHelp); })({});
                  return take_machine(out, given);
              });
-    line.add(0, "cpu", "rv64", "the kind of hart (-cpu help)", [&line](std::string_view given) -> Result<void> {
-        if (is_help_request(given))
-            return line.printer([] { return fmt::format("rv64    {}, Sv39, Sv48, 16 PMP entries\n", machine_isa()); })(
-                {});
-        if (given != "rv64")
-            return fail("unable to find CPU model '{}': there is rv64", given);
-        return {};
-    });
+    line.add(0, "cpu", "rv64[,PROPERTY=on|off...]", "the kind of hart, and what it has (-cpu help)",
+             [&line, &out](std::string_view given) -> Result<void> {
+                 if (is_help_request(given))
+                     return line.printer(cpu_help)({});
+                 auto features = parse_cpu_option(given);
+                 if (!features)
+                     return std::unexpected(std::move(features.error()));
+                 out.features = *features;
+                 return {};
+             });
     line.add(0, "m", "[size=]MEGS", "set the size of the memory, in MiB or with a suffix (default 128M)",
              [&out](std::string_view given) { return take_memory(out, given); });
     line.add(0, "smp", "[cpus=]N", "set the number of harts, up to 8",

@@ -1,6 +1,7 @@
 // What the command line says of the machine. A value.
 #pragma once
 
+#include "hw/hart_features.h"
 #include "util/error.h"
 
 #include <cstdint>
@@ -17,6 +18,7 @@ struct MachineArguments {
     std::string dump_device_tree;     // a file
     uint64_t ram_bytes = uint64_t{128} << 20;
     unsigned harts = 1;
+    HartFeatures features;
     std::optional<std::string> bios;
     std::string kernel, initrd, append;
     std::vector<std::string> devices;            // -device, in order

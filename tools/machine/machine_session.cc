@@ -40,6 +40,7 @@ Result<void> MachineSession::create() {
     auto machine = Machine::create(daemon_.context(),
                                    {.ram_bytes = arguments_.ram_bytes,
                                     .harts = arguments_.harts,
+                                    .features = arguments_.features,
                                     .bios = arguments_.bios.value_or("default"),
                                     .kernel = arguments_.kernel,
                                     .initrd = arguments_.initrd,
