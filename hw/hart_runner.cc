@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 namespace ashlar {
 
@@ -29,8 +30,9 @@ HartRunner::~HartRunner() {
     thread_.join();
 }
 
-void HartRunner::run() {
+void HartRunner::run(std::vector<HartPlan> plan) {
     std::lock_guard guard(lock_);
+    plan_ = std::move(plan);
     std::fill(waits_.begin(), waits_.end(), false);
     attention_ = false;
     run_wanted_ = true;
@@ -45,13 +47,6 @@ void HartRunner::stop() {
     std::unique_lock lock(lock_);
     run_wanted_ = false;
     parked_.wait(lock, [this] { return !running_; });
-}
-
-bool HartRunner::step(unsigned hart) {
-    current_ = hart;
-    harts_[hart]->run(1);
-    check_timers();
-    return !std::exchange(halting_, false);
 }
 
 int HartRunner::thread_id() const {
@@ -105,20 +100,29 @@ void HartRunner::run_harts() {
             busy |= run_hart(number);
             check_timers();
         }
-        if (!busy && !attention_)
+        // Those that step have had their turn, as those that run meanwhile.
+        const auto stepped = std::ranges::find(plan_, HartPlan::Step);
+        if (stepped != plan_.end() && !attention_) {
+            current_ = static_cast<unsigned>(stepped - plan_.begin());
+            halt();
+        } else if (!busy && !attention_) {
             sleep();
+        }
     }
 }
 
-// False: it waits.
+// False: it waits, or stands.
 bool HartRunner::run_hart(unsigned number) {
     Hart& hart = *harts_[number];
-    if (waits_[number] && !hart.has_work())
+    if (stands(number) || (waits_[number] && !steps(number) && !hart.has_work()))
         return false;
-    current_ = number;
-    const Hart::Stop why = hart.run(kSlice);
+    if (std::exchange(current_, number) != number)
+        hart.lose_reservation();
+    Hart::Stop why = steps(number) ? hart.step() : hart.run(kSlice);
+    if (why == Hart::Stop::Kicked && !attention_)  // by a stop that has been
+        why = hart.run(kSlice);
     waits_[number] = why == Hart::Stop::Wfi;
-    if (why == Hart::Stop::Breakpoint)
+    if (why == Hart::Stop::Breakpoint || why == Hart::Stop::Watchpoint)
         halt();
     return !waits_[number];
 }
@@ -137,7 +141,9 @@ void HartRunner::sleep() {
     const uint64_t now = clock_.now();
     if (deadline <= now)
         return;
-    for (Hart* hart : harts_) {
+    for (const Hart* hart : harts_) {
+        if (stands(hart->id()))
+            continue;
         // One that has come already is an interrupt that is not enabled, or has_work() tells of it.
         const uint64_t timer = hart->next_timer();
         if (timer > now)

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "hw/hart.h"
+#include "hw/hart_plan.h"
 #include "hw/machine_clock.h"
 #include "hw/timed_device.h"
 
@@ -26,15 +27,14 @@ public:
     ~HartRunner();
     HartRunner(const HartRunner&) = delete;
 
-    void run();
-    void stop();  // on return no hart runs
-    // While it is stopped: one instruction of one hart. False: it has called halt().
-    bool step(unsigned hart);
+    // `plan`: for each hart; empty: all run. After a step they have halted.
+    void run(std::vector<HartPlan> plan = {});
+    void stop();            // on return no hart runs
     int thread_id() const;  // the kernel's
 
     // The harts' thread, from within an access of a hart: it stops before its next instruction, and so do all.
     void halt();
-    // The hart that runs, or ran last.
+    // The hart that runs, or ran last, or because of which they have stopped.
     unsigned current() const { return current_; }
 
     // Any thread: a hart that waits may have work now.
@@ -47,6 +47,8 @@ private:
     void loop();
     void run_harts();
     bool run_hart(unsigned number);
+    bool stands(unsigned number) const { return !plan_.empty() && plan_[number] == HartPlan::Stand; }
+    bool steps(unsigned number) const { return !plan_.empty() && plan_[number] == HartPlan::Step; }
     void check_timers();
     void sleep();
 
@@ -56,6 +58,7 @@ private:
     const std::function<void()> halted_;
 
     // The harts' thread's, or the main thread's while that one is stopped.
+    std::vector<HartPlan> plan_;
     std::vector<uint8_t> waits_;  // for each hart
     unsigned current_ = 0;
     bool halting_ = false;

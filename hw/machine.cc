@@ -25,7 +25,7 @@ namespace ashlar {
 
 namespace {
 
-enum class Request : uint8_t { Finish, Reset, Breakpoint };
+enum class Request : uint8_t { Finish, Reset, Debugger };
 
 std::vector<std::unique_ptr<Hart>> make_harts(Bus& bus, MachineClock& clock, const MachineSpec& spec) {
     std::vector<std::unique_ptr<Hart>> harts;
@@ -98,7 +98,7 @@ struct Machine::Parts {
     void halted() {
         {
             std::lock_guard guard(request_lock);
-            request = request.value_or(Request::Breakpoint);
+            request = request.value_or(Request::Debugger);
         }
         tell.schedule();
     }
@@ -114,8 +114,8 @@ struct Machine::Parts {
             listener.guest_finished(exit_status);
         else if (what == Request::Reset)
             listener.guest_asked_for_reset();
-        else if (what == Request::Breakpoint)
-            listener.breakpoint_reached(runner.current());
+        else if (what == Request::Debugger)
+            listener.debugger_wanted(runner.current());
     }
 
     MemoryBounds bounds() const { return {ram->base(), ram->bytes()}; }
@@ -145,6 +145,7 @@ struct Machine::Parts {
     State state = State::Stopped;
     CoMutex changing;  // what follows is changed by one at a time
     bool devices_stopped = false;
+    std::vector<HartPlan> plan;
 
     // Left when the harts halt.
     std::mutex request_lock;
@@ -204,8 +205,14 @@ void Machine::Parts::run() {
     if (std::exchange(devices_stopped, false))
         for (const auto& device : devices)
             device->go_on();
+    {
+        // If they stopped for the debugger while somebody else was stopping them, nobody asks for that any more.
+        std::lock_guard guard(request_lock);
+        if (request == Request::Debugger)
+            request.reset();
+    }
     clock.go_on();
-    runner.run();
+    runner.run(std::exchange(plan, {}));
 }
 
 Machine::Machine(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
@@ -314,11 +321,8 @@ Hart& Machine::hart(unsigned number) {
     return *parts_->harts[number];
 }
 
-bool Machine::step(unsigned hart) {
-    if (parts_->runner.step(hart))
-        return true;
-    parts_->halted();
-    return false;
+void Machine::plan(std::vector<HartPlan> plan) {
+    parts_->plan = std::move(plan);
 }
 
 int Machine::harts_thread_id() const {

@@ -66,6 +66,17 @@ struct HandlerTable {
         DISPATCH();   \
     } while (0)
 
+// The same after what may have asked to leave (HartState::leave).
+#define NEXT_OR_LEAVE()              \
+    do {                             \
+        if (s->leave) {              \
+            i += kLength;            \
+            --left;                  \
+            CONTINUE(op_leave_here); \
+        }                            \
+        NEXT();                      \
+    } while (0)
+
 // Back to run(). pc says where.
 #define LEAVE()         \
     do {                \

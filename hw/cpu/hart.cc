@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace ashlar {
 
@@ -33,9 +34,8 @@ void Hart::reset(uint64_t pc) {
 
 Hart::Stop Hart::run(uint64_t instructions) {
     HartState& s = *state_;
+    s.watch_hit.reset();
     s.look_at_timer();
-    // Others may have run since.
-    s.reserved = false;
     while (instructions > 0) {
         if (s.kicked.load(std::memory_order_relaxed) && s.kicked.exchange(false))
             return Stop::Kicked;
@@ -50,24 +50,43 @@ Hart::Stop Hart::run(uint64_t instructions) {
             --instructions;
             continue;
         }
-        s.left = s.chunk = static_cast<int64_t>(std::min(instructions, kChunk));
-        s.leave = false;
-        if (const Slot* slot = instructions == 1 ? s.locate_single() : s.locate())
-            dispatch(s, slot);
-        else if (s.stopped_at_breakpoint) {
-            s.left = s.chunk = 0;
-            s.stopped_at_breakpoint = false;
-            return Stop::Breakpoint;
-        } else {
-            s.take(s.fault);
-        }
-        const auto ran = static_cast<uint64_t>(s.chunk - s.left);
-        s.retired += ran;
-        s.left = s.chunk = 0;
+        uint64_t ran;
+        if (const auto stop = s.run_chunk(std::min(instructions, kChunk), instructions == 1, ran))
+            return *stop;
         // A trap takes its turn, too.
         instructions -= std::clamp<uint64_t>(ran, 1, instructions);
     }
     return Stop::Budget;
+}
+
+Hart::Stop Hart::step() {
+    HartState& s = *state_;
+    s.watch_hit.reset();
+    s.waiting = false;
+    s.look_at_timer();
+    uint64_t ran;
+    return s.run_chunk(1, true, ran).value_or(Stop::Budget);
+}
+
+std::optional<Hart::Stop> HartState::run_chunk(uint64_t instructions, bool single, uint64_t& ran) {
+    left = chunk = static_cast<int64_t>(instructions);
+    leave = false;
+    if (const Slot* slot = single ? locate_single() : locate())
+        dispatch(*this, slot);
+    else if (!stopped_at_breakpoint)
+        take(fault);
+    ran = static_cast<uint64_t>(chunk - left);
+    retired += ran;
+    left = chunk = 0;
+    if (std::exchange(stopped_at_breakpoint, false))
+        return Hart::Stop::Breakpoint;
+    if (std::exchange(watch_pending, false))
+        return Hart::Stop::Watchpoint;
+    return std::nullopt;
+}
+
+void Hart::lose_reservation() {
+    state_->reserved = false;
 }
 
 void Hart::kick() {
@@ -132,7 +151,8 @@ bool Hart::write_register(unsigned number, uint64_t value) {
         s.update_context();
     } else {
         uint64_t old;
-        if (number > kPrivilegeNumber || !s.read_csr(number - kCsrNumber, old))
+        const bool read_only = (number - kCsrNumber) >> 10 == 3;
+        if (number > kPrivilegeNumber || read_only || !s.read_csr(number - kCsrNumber, old))
             return false;
         s.write_csr(number - kCsrNumber, value);
     }
@@ -177,6 +197,18 @@ void Hart::set_breakpoint(uint64_t address, bool set) {
     else
         state_->breakpoints.erase(address);
     state_->flush_all();
+}
+
+void Hart::set_watchpoint(const Watched& watched, bool set) {
+    HartState& s = *state_;
+    std::erase(s.watchpoints, watched);
+    if (set)
+        s.watchpoints.push_back(watched);
+    s.flush_all();
+}
+
+const std::optional<Hart::Watched>& Hart::watch_hit() const {
+    return state_->watch_hit;
 }
 
 uint64_t Hart::instructions() const {

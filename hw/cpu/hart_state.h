@@ -14,6 +14,7 @@
 #include "hw/cpu/privilege.h"
 #include "hw/cpu/slot.h"
 #include "hw/cpu/tlb.h"
+#include "hw/hart.h"
 #include "hw/hart_features.h"
 #include "hw/machine_clock.h"
 
@@ -24,6 +25,7 @@
 #include <limits>
 #include <optional>
 #include <set>
+#include <vector>
 
 namespace ashlar {
 
@@ -67,6 +69,9 @@ struct HartState {
                static_cast<uint64_t>(reinterpret_cast<const char*>(slot) - reinterpret_cast<const char*>(page_slots)) /
                    (sizeof(Slot) / 2);
     }
+
+    // `instructions` of them at most, or with `single` exactly one; the first way to stop that there was.
+    std::optional<Hart::Stop> run_chunk(uint64_t instructions, bool single, uint64_t& ran);
 
     // --- CSRs, as they are read unless said otherwise.
     uint64_t mstatus = mstatus::kUxl64 | mstatus::kSxl64;  // without SD
@@ -140,6 +145,18 @@ struct HartState {
     std::array<Slot, 4> scratch;
     uint32_t scratch_bits = 0;
     std::set<uint64_t> breakpoints;
+
+    // --- Watching data for the debugger. Pages with something watched are in no TLB.
+    std::vector<Hart::Watched> watchpoints;
+    std::optional<Hart::Watched> watch_hit;
+    bool watch_pending = false;  // run() is to stop for it
+    bool watches_page_of(uint64_t address) const;
+    // After an access that was done: whether the hart is to stop for it.
+    void look_for_watchpoints(uint64_t address, unsigned size, Hart::Watch what);
+    void note_access(uint64_t address, unsigned size, Hart::Watch what) {
+        if (!watchpoints.empty()) [[unlikely]]
+            look_for_watchpoints(address, size, what);
+    }
 
     // --- CSRs.
     enum class CsrResult { Done, Leave, Illegal };  // Leave: pc may be run under other rules now

@@ -1,5 +1,6 @@
 #include "hw/cpu/hart_state.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace ashlar {
@@ -159,17 +160,20 @@ bool HartState::load(uint64_t address, unsigned size, uint64_t& value) {
         return false;
     if (const uint8_t* memory = bus.memory(physical.address, size)) {
         value = load_from(memory, size);
+        note_access(address, size, Hart::Watch::Read);
         const uint64_t page = physical.address & ~kPageOffset;
         const uint8_t* all = bus.memory(page, kPageBytes);
-        if (all && pmp.uniform(page)) {
+        if (all && pmp.uniform(page) && !watches_page_of(address)) {
             const_cast<Tlb*>(tlb)->load[Tlb::index(address)] = {
                 address & ~kPageOffset, reinterpret_cast<uint64_t>(all) - (address & ~kPageOffset)};
             remember_large(address, physical.page_bytes);
         }
         return true;
     }
-    if (physical.address % size == 0 && bus.read(physical.address, size, value))
+    if (physical.address % size == 0 && bus.read(physical.address, size, value)) {
+        note_access(address, size, Hart::Watch::Read);
         return true;
+    }
     fault = {Cause::LoadAccess, address};
     return false;
 }
@@ -195,9 +199,10 @@ bool HartState::store(uint64_t address, unsigned size, uint64_t value) {
         return false;
     if (uint8_t* memory = bus.ram().at(physical.address, size)) {
         store_to(memory, size, value);
+        note_access(address, size, Hart::Watch::Write);
         const uint64_t page = physical.address & ~kPageOffset;
         uint8_t* all = bus.ram().at(page, kPageBytes);
-        if (all && pmp.uniform(page)) {
+        if (all && pmp.uniform(page) && !watches_page_of(address)) {
             const_cast<Tlb*>(tlb)->store[Tlb::index(address)] = {
                 address & ~kPageOffset, reinterpret_cast<uint64_t>(all) - (address & ~kPageOffset)};
             remember_large(address, physical.page_bytes);
@@ -206,6 +211,7 @@ bool HartState::store(uint64_t address, unsigned size, uint64_t value) {
     }
     if (physical.address % size == 0 && bus.write(physical.address, size, value)) {
         leave = true;
+        note_access(address, size, Hart::Watch::Write);
         return true;
     }
     fault = {Cause::StoreAccess, address};
@@ -247,6 +253,23 @@ bool HartState::look_up(uint64_t address, uint64_t& physical) {
         }
     }
     return false;
+}
+
+bool HartState::watches_page_of(uint64_t address) const {
+    return std::ranges::any_of(watchpoints, [&](const Hart::Watched& each) {
+        return each.first <= (address | kPageOffset) && (address & ~kPageOffset) <= each.last;
+    });
+}
+
+void HartState::look_for_watchpoints(uint64_t address, unsigned size, Hart::Watch what) {
+    const auto hit = std::ranges::find_if(watchpoints, [&](const Hart::Watched& each) {
+        return static_cast<unsigned>(each.what) & static_cast<unsigned>(what) && each.first <= address + (size - 1) &&
+               address <= each.last;
+    });
+    if (hit == watchpoints.end())
+        return;
+    watch_hit = *hit;
+    leave = watch_pending = true;
 }
 
 void HartState::remember_large(uint64_t address, uint64_t page_bytes) {

@@ -37,19 +37,14 @@ HANDLER_CALL void slow_load(HANDLER_ARGUMENTS) {
     if (!s->load(effective_address(s, i), sizeof(T), value))
         CONTINUE(op_fault);
     File::set(s, i, static_cast<T>(value));
-    NEXT();
+    NEXT_OR_LEAVE();
 }
 
 template <typename T, typename File, int kLength>
 HANDLER_CALL void slow_store(HANDLER_ARGUMENTS) {
     if (!s->store(effective_address(s, i), sizeof(T), File::get(s, i)))
         CONTINUE(op_fault);
-    if (s->leave) {
-        i += kLength;
-        --left;
-        CONTINUE(op_leave_here);
-    }
-    NEXT();
+    NEXT_OR_LEAVE();
 }
 
 #define LOAD(name, type, file)                                                          \

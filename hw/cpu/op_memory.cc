@@ -39,11 +39,12 @@ bool load_reserved(HartState* s, const Slot* i) {
     s->reserved = true;
     s->reserved_address = physical;
     s->reserved_value = value;
+    s->note_access(s->x[i->b], sizeof(T), Hart::Watch::Read);
     RD = value;
     return true;
 }
 
-// Within a turn of this hart only devices and itself store: what has changed is another value.
+// While no other hart runs only devices and itself store: what has changed is another value.
 template <typename T>
 bool store_conditional(HartState* s, const Slot* i) {
     uint8_t* memory;
@@ -57,6 +58,8 @@ bool store_conditional(HartState* s, const Slot* i) {
                                              __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
     }
     s->reserved = false;
+    if (stored)
+        s->note_access(s->x[i->b], sizeof(T), Hart::Watch::Write);
     RD = stored ? 0 : 1;
     return true;
 }
@@ -67,6 +70,7 @@ bool modify(HartState* s, const Slot* i, Change change) {
     uint64_t physical;
     if (!s->atomic(s->x[i->b], sizeof(T), Access::Store, memory, physical))
         return false;
+    s->note_access(s->x[i->b], sizeof(T), Hart::Watch::Access);
     RD = extended(change(reinterpret_cast<T*>(memory), static_cast<T>(RS2)));
     return true;
 }
@@ -86,7 +90,7 @@ T exchange_loop(T* memory, T operand, Choose choose) {
     OPERATION(name) {           \
         if (!(done))            \
             CONTINUE(op_fault); \
-        NEXT();                 \
+        NEXT_OR_LEAVE();        \
     }
 
 ATOMIC(lr_w, load_reserved<uint32_t>(s, i))

@@ -17,6 +17,7 @@ void HartState::look_at_timer() {
 }
 
 void HartState::take(uint64_t cause, uint64_t value, bool is_interrupt) {
+    reserved = watch_pending = false;
     const uint64_t delegated = is_interrupt ? mideleg : medeleg;
     const uint64_t code = cause | (is_interrupt ? 1ull << 63 : 0);
     const auto vector = [&](uint64_t base) { return (base & ~3ull) + (is_interrupt && base & 1 ? cause * 4 : 0); };
@@ -110,7 +111,7 @@ void HartState::power_on(uint64_t start) {
     fflags = frm = 0;
     pc = start;
     privilege = Privilege::Machine;
-    waiting = stopped_at_breakpoint = leave = false;
+    waiting = stopped_at_breakpoint = watch_pending = leave = false;
     mstatus = mstatus::kUxl64 | mstatus::kSxl64;
     mtvec = mepc = mcause = mtval = mscratch = 0;
     stvec = sepc = scause = stval = sscratch = 0;

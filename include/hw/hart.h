@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 
 namespace ashlar {
@@ -26,6 +27,7 @@ public:
         Wfi,         // it waits for an interrupt, of which none is pending and enabled
         Kicked,      // kick() was called
         Breakpoint,  // the next instruction is at a breakpoint of the debugger, and was not run
+        Watchpoint,  // the last instruction has accessed what the debugger watches: watch_hit()
     };
 
     // Interrupts, as they are numbered in mip.
@@ -44,6 +46,10 @@ public:
     // Runs about `instructions` (what runs between two jumps is not cut in two), less if it stops earlier. One is
     // exactly one: the instruction, or the trap that is taken instead.
     Stop run(uint64_t instructions);
+    // For the debugger: exactly one instruction, or its trap, without interrupts. WFI does not wait; a kick does.
+    Stop step();
+    // Other harts have run since this one has, and may have stored what was there before: a reservation is lost.
+    void lose_reservation();
     // Any thread: run() returns soon, or at once when it is called next.
     void kick();
 
@@ -66,6 +72,17 @@ public:
     [[nodiscard]] bool read_memory(uint64_t address, std::span<uint8_t> bytes);
     [[nodiscard]] bool write_memory(uint64_t address, std::span<const uint8_t> bytes);
     void set_breakpoint(uint64_t address, bool set);
+    // Of a virtual address, whatever it is mapped to. Loads, stores and atomics are watched, and they are done when the
+    // hart stops. Pages with something watched are accessed more slowly, others as ever.
+    enum class Watch : uint8_t { Write = 1, Read = 2, Access = 3 };
+    struct Watched {
+        uint64_t first, last;
+        Watch what;
+        bool operator==(const Watched&) const = default;
+    };
+    void set_watchpoint(const Watched& watched, bool set);
+    // Why run() or step() has returned Watchpoint, if it was that.
+    const std::optional<Watched>& watch_hit() const;
 
     uint64_t instructions() const;  // run so far
 

@@ -7,6 +7,7 @@
 #include "hw/char_port.h"
 #include "hw/guest_ram.h"
 #include "hw/hart_features.h"
+#include "hw/hart_plan.h"
 #include "util/error.h"
 #include "util/task.h"
 
@@ -42,7 +43,8 @@ public:
         virtual ~Listener() = default;
         virtual void guest_finished(int status) = 0;
         virtual void guest_asked_for_reset() = 0;
-        virtual void breakpoint_reached(unsigned hart) = 0;
+        // A breakpoint or watchpoint, or the step that was planned has been done.
+        virtual void debugger_wanted(unsigned hart) = 0;
     };
 
     // Reads the files; nothing is in the memory before start().
@@ -72,8 +74,8 @@ public:
     // For a debugger, and for who wants to know: while it is stopped.
     unsigned hart_count() const;
     Hart& hart(unsigned number);
-    // One instruction of one hart. False: the guest has asked for something by it, and the listener will hear of it.
-    bool step(unsigned hart);
+    // What each hart does when the machine goes on next, until it stops. Empty: they run, as they do without a plan.
+    void plan(std::vector<HartPlan> plan);
     int harts_thread_id() const;  // the kernel's
 
 private:

@@ -139,11 +139,23 @@ void reservations_are_broken() {
         g_assert_cmpuint(m.get64(where), ==, 0);
     }
     {
+        // Not between two steps.
+        HartFixture m;
+        m.start({amo_w(2, a0, sp, 0), amo_w(3, a1, sp, a2), ebreak});
+        prepare(m);
+        g_assert_true(m.hart.step() == Hart::Stop::Budget);
+        g_assert_true(m.hart.step() == Hart::Stop::Budget);
+        g_assert_cmpuint(m.x(a1), ==, 0);
+        g_assert_cmphex(m.get64(where), ==, 5);
+    }
+    {
         // By the turn of another hart, which may have stored what was there.
         HartFixture m;
         m.start({amo_w(2, a0, sp, 0), amo_w(3, a1, sp, a2), ebreak});
         prepare(m);
-        m.step(2);
+        m.step();
+        m.hart.lose_reservation();
+        m.step();
         g_assert_cmpuint(m.x(a1), ==, 1);
         g_assert_cmphex(m.get64(where), ==, 0x80000001);
     }

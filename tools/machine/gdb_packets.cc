@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+
 namespace ashlar {
 
 namespace {
@@ -37,7 +39,10 @@ GdbPacketParser::Event GdbPacketParser::take(uint8_t byte) {
                 return Event::Nothing;
             }
             sum_ += byte;
-            if (byte == '}')
+            if (byte == '$') {  // of the next one: this one has no end
+                packet_.clear();
+                sum_ = 0;
+            } else if (byte == '}')
                 state_ = State::Escaped;
             else
                 packet_ += static_cast<char>(byte);
@@ -68,6 +73,48 @@ GdbPacketParser::Event GdbPacketParser::take(uint8_t byte) {
         return Event::Damaged;
     }
     return Event::Nothing;
+}
+
+std::optional<std::vector<HartPlan>> parse_gdb_actions(std::string_view text, unsigned harts) {
+    std::vector<std::optional<HartPlan>> found(harts);
+    for (bool more = true; more;) {
+        const size_t end = std::min(text.find(';'), text.size());
+        std::string_view action = text.substr(0, end);
+        more = end < text.size();
+        text.remove_prefix(end + more);
+        HartPlan plan;
+        if (action.starts_with('s') || action.starts_with('S'))
+            plan = HartPlan::Step;
+        else if (action.starts_with('c') || action.starts_with('C'))
+            plan = HartPlan::Run;
+        else
+            return std::nullopt;
+        const bool with_signal = action[0] < 'a';
+        action.remove_prefix(1);
+        // A signal is for a program under an operating system.
+        if (with_signal && !take_hex(action))
+            return std::nullopt;
+        uint64_t first = 1, last = harts;
+        if (action.starts_with(':') && action != ":-1") {
+            action.remove_prefix(1);
+            const auto thread = take_hex(action);
+            if (!thread || *thread == 0 || *thread > harts || !action.empty())
+                return std::nullopt;
+            first = last = *thread;
+        } else if (!action.empty() && action != ":-1") {
+            return std::nullopt;
+        }
+        for (uint64_t thread = first; thread <= last; ++thread)
+            if (!found[thread - 1])
+                found[thread - 1] = plan;
+    }
+    std::vector<HartPlan> plans;
+    bool any = false;
+    for (const auto& plan : found) {
+        any |= plan.has_value();
+        plans.push_back(plan.value_or(HartPlan::Stand));
+    }
+    return any ? std::optional(plans) : std::nullopt;
 }
 
 std::string gdb_frame(std::string_view payload) {

@@ -1,6 +1,8 @@
 // The framing of gdb's remote protocol ("GDB Remote Serial Protocol", Overview), and its hexadecimal digits. Pure.
 #pragma once
 
+#include "hw/hart_plan.h"
+
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -30,6 +32,10 @@ private:
     std::string packet_;
     uint8_t sum_ = 0, expected_ = 0;
 };
+
+// The actions of vCont, "ACTION[:THREAD][;...]", for harts that are the threads 1 to `harts`: the first one that names
+// a hart, or all of them, is for it; what none names stands. nullopt: it is not so, or then nothing would go on.
+std::optional<std::vector<HartPlan>> parse_gdb_actions(std::string_view text, unsigned harts);
 
 std::string gdb_frame(std::string_view payload);
 

@@ -3,6 +3,7 @@
 #include "hw/hart.h"
 #include "hw/machine.h"
 #include "monitor/machine_control.h"
+#include "tools/machine/gdb_registers.h"
 
 #include <fmt/core.h>
 
@@ -12,66 +13,14 @@ namespace ashlar {
 
 namespace {
 
-constexpr unsigned kPc = 32, kFirstFloat = 33, kFirstCsr = 65, kInGeneral = 65;
-constexpr std::string_view kMistake = "E01", kNoMemory = "E14";
-
-constexpr const char* kIntegerNames[] = {"zero", "ra", "sp", "gp", "tp",  "t0",  "t1", "t2", "fp", "s1", "a0",
-                                         "a1",   "a2", "a3", "a4", "a5",  "a6",  "a7", "s2", "s3", "s4", "s5",
-                                         "s6",   "s7", "s8", "s9", "s10", "s11", "t3", "t4", "t5", "t6", "pc"};
-constexpr const char* kFloatNames[] = {"ft0", "ft1", "ft2", "ft3", "ft4",  "ft5",  "ft6", "ft7", "fs0",  "fs1", "fa0",
-                                       "fa1", "fa2", "fa3", "fa4", "fa5",  "fa6",  "fa7", "fs2", "fs3",  "fs4", "fs5",
-                                       "fs6", "fs7", "fs8", "fs9", "fs10", "fs11", "ft8", "ft9", "ft10", "ft11"};
-struct NamedCsr {
-    const char* name;
-    unsigned number;
-};
-constexpr NamedCsr kFloatCsrs[] = {{"fflags", 0x001}, {"frm", 0x002}, {"fcsr", 0x003}};
-constexpr NamedCsr kCsrs[] = {
-    {"sstatus", 0x100},  {"sie", 0x104},     {"stvec", 0x105},      {"scounteren", 0x106}, {"senvcfg", 0x10a},
-    {"sscratch", 0x140}, {"sepc", 0x141},    {"scause", 0x142},     {"stval", 0x143},      {"sip", 0x144},
-    {"satp", 0x180},     {"mstatus", 0x300}, {"misa", 0x301},       {"medeleg", 0x302},    {"mideleg", 0x303},
-    {"mie", 0x304},      {"mtvec", 0x305},   {"mcounteren", 0x306}, {"mscratch", 0x340},   {"mepc", 0x341},
-    {"mcause", 0x342},   {"mtval", 0x343},   {"mip", 0x344},        {"mcycle", 0xb00},     {"minstret", 0xb02},
-    {"cycle", 0xc00},    {"time", 0xc01},    {"instret", 0xc02},    {"mvendorid", 0xf11},  {"mhartid", 0xf14},
-};
-
-std::string csr_line(const NamedCsr& csr, unsigned bits) {
-    return fmt::format("<reg name=\"{}\" bitsize=\"{}\" regnum=\"{}\"/>\n", csr.name, bits, kFirstCsr + csr.number);
-}
-
-std::string make_target_description() {
-    std::string text =
-        "<?xml version=\"1.0\"?>\n<!DOCTYPE target SYSTEM \"gdb-target.dtd\">\n<target version=\"1.0\">\n"
-        "<architecture>riscv:rv64</architecture>\n<feature name=\"org.gnu.gdb.riscv.cpu\">\n";
-    for (unsigned i = 0; i <= kPc; ++i)
-        text += fmt::format("<reg name=\"{}\" bitsize=\"64\" type=\"{}\" regnum=\"{}\"/>\n", kIntegerNames[i],
-                            i == kPc                               ? "code_ptr"
-                            : i == 2 || i == 3 || i == 4 || i == 8 ? "data_ptr"
-                                                                   : "int",
-                            i);
-    text +=
-        "</feature>\n<feature name=\"org.gnu.gdb.riscv.fpu\">\n<union id=\"riscv_double\">\n"
-        "<field name=\"float\" type=\"ieee_single\"/>\n<field name=\"double\" type=\"ieee_double\"/>\n</union>\n";
-    for (unsigned i = 0; i < std::size(kFloatNames); ++i)
-        text += fmt::format("<reg name=\"{}\" bitsize=\"64\" type=\"riscv_double\" regnum=\"{}\"/>\n", kFloatNames[i],
-                            kFirstFloat + i);
-    for (const NamedCsr& csr : kFloatCsrs)
-        text += csr_line(csr, 32);
-    text += "</feature>\n<feature name=\"org.gnu.gdb.riscv.csr\">\n";
-    for (const NamedCsr& csr : kCsrs)
-        text += csr_line(csr, 64);
-    return text + "</feature>\n</target>\n";
-}
-
-// fflags, frm and fcsr have 32 bits for gdb.
-size_t register_bytes(uint64_t number) {
-    return number > kFirstCsr && number <= kFirstCsr + 3 ? 4 : 8;
-}
+constexpr std::string_view kMistake = "E01", kNoMemory = "E14", kTooMany = "E28";
+// As gdb numbers signals.
+constexpr unsigned kInterrupted = 2, kTrapped = 5;
 
 }  // namespace
 
-GdbServer::GdbServer(Machine& machine, MachineControl& control, CharacterBackend& backend)
-    : machine_(machine), control_(control), backend_(backend) {
+GdbServer::GdbServer(Machine& machine, MachineControl& control, CharacterBackend& backend, std::function<void()> kill)
+    : machine_(machine), control_(control), backend_(backend), kill_(std::move(kill)) {
     backend_.connect(this);
 }
 
@@ -102,6 +51,7 @@ void GdbServer::receive(std::span<const uint8_t> bytes) {
                 break;
             case GdbPacketParser::Event::Packet:
                 output_ += '+';
+                flush();
                 busy_ = true;
                 scope_.spawn(co_handle(parser_.packet()));
                 break;
@@ -119,31 +69,57 @@ void GdbServer::flush() {
     output_.erase(0, backend_.write({reinterpret_cast<const uint8_t*>(output_.data()), output_.size()}));
 }
 
+void GdbServer::ready_to_send() {
+    flush();
+    if (room())
+        backend_.ready_to_receive();
+}
+
+void GdbServer::finished() {
+    busy_ = false;
+    backend_.ready_to_receive();
+}
+
 void GdbServer::stopped(std::optional<unsigned> hart) {
     if (hart)
         hart_ = stepped_ = *hart;
-    if (std::exchange(awaited_, false))
-        reply(stop_reply());
+    if (!std::exchange(awaited_, false))
+        return;
+    std::string text = stop_reply(hart ? kTrapped : kInterrupted);
+    if (const auto& hit = machine_.hart(hart_).watch_hit(); hart && hit)
+        text += fmt::format("{}:{:x};",
+                            hit->what == Hart::Watch::Write  ? "watch"
+                            : hit->what == Hart::Watch::Read ? "rwatch"
+                                                             : "awatch",
+                            hit->first);
+    reply(text);
 }
 
-std::string GdbServer::stop_reply() const {
-    return fmt::format("T05thread:{:x};", hart_ + 1);
+void GdbServer::exited(int status) {
+    if (std::exchange(awaited_, false))
+        reply(fmt::format("W{:02x}", status & 0xff));
+}
+
+std::string GdbServer::stop_reply(unsigned signal) const {
+    return fmt::format("T{:02x}thread:{:x};", signal, hart_ + 1);
 }
 
 Task<void> GdbServer::co_interrupt() {
     (void)co_await control_.co_stop();  // stopped() replies
-    busy_ = false;
-    backend_.ready_to_receive();
+    finished();
 }
 
 Task<void> GdbServer::co_handle(std::string packet) {
     const std::string_view rest = std::string_view(packet).substr(packet.empty() ? 0 : 1);
     const char kind = packet.empty() ? 0 : packet[0];
-    if (control_.run_state() == RunState::Running && !awaited_)
+    // Who awaits that it stops says nothing until then: this is somebody else, to whom the stop is no answer.
+    awaited_ = false;
+    if (control_.run_state() == RunState::Running)
         (void)co_await control_.co_stop();
     switch (kind) {
-        case '?':
-            reply(stop_reply());
+        case '?':  // of a new gdb; what the one before has left behind is nobody's
+            remove_breakpoints();
+            reply(stop_reply(kTrapped));
             break;
         case 'g':
             reply(read_registers());
@@ -161,7 +137,8 @@ Task<void> GdbServer::co_handle(std::string packet) {
             reply(read_memory(rest));
             break;
         case 'M':
-            reply(write_memory(rest));
+        case 'X':
+            reply(write_memory(rest, kind == 'M'));
             break;
         case 'Z':
         case 'z':
@@ -177,7 +154,9 @@ Task<void> GdbServer::co_handle(std::string packet) {
             break;
         }
         case 'c':
+        case 'C':
         case 's':
+        case 'S':
             co_await co_resume(kind, rest);
             break;
         case 'v':
@@ -186,61 +165,54 @@ Task<void> GdbServer::co_handle(std::string packet) {
         case 'D':
             co_await co_detach();
             break;
+        case 'k':
+            kill_();
+            break;
         case 'q':
             reply(query(packet));
             break;
         default:
             reply({});
     }
-    busy_ = false;
-    backend_.ready_to_receive();
+    finished();
 }
 
-// c[ADDRESS] and s[ADDRESS].
+// c[ADDRESS], s[ADDRESS], CSIGNAL[;ADDRESS], SSIGNAL[;ADDRESS]. The other harts run meanwhile.
 Task<void> GdbServer::co_resume(char how, std::string_view rest) {
+    if (how == 'C' || how == 'S')
+        (void)take_hex(rest, ';');
     if (auto address = take_hex(rest))
-        (void)machine_.hart(stepped_).write_register(kPc, *address);
-    if (how == 's') {
-        step(stepped_);
-        co_return;
-    }
-    awaited_ = true;
-    if (auto going = co_await control_.co_cont(); !going && std::exchange(awaited_, false))
-        reply(kMistake);
+        (void)machine_.hart(stepped_).write_register(kGdbPc, *address);
+    std::vector<HartPlan> plan(machine_.hart_count(), HartPlan::Run);
+    if (how == 's' || how == 'S')
+        plan[stepped_] = HartPlan::Step;
+    co_await co_go_on(std::move(plan));
 }
 
-void GdbServer::step(unsigned hart) {
-    (void)machine_.step(hart);
-    hart_ = hart;
-    reply(stop_reply());
-}
-
-// vCont?, and vCont;ACTION[:THREAD]...: a step of one hart, or all go on.
+// vCont?, and vCont;ACTION[:THREAD]...
 Task<void> GdbServer::co_multi(std::string_view rest) {
     if (rest == "Cont?") {
         reply("vCont;c;C;s;S");
-        co_return;
-    }
-    if (!rest.starts_with("Cont;")) {
+    } else if (rest.starts_with("Kill")) {
+        reply("OK");
+        kill_();
+    } else if (!rest.starts_with("Cont;")) {
         reply({});
-        co_return;
-    }
-    rest.remove_prefix(5);
-    const char action = rest.empty() ? 0 : rest[0];
-    if (action == 's' || action == 'S') {
-        const size_t colon = rest.substr(0, rest.find(';')).find(':');
-        unsigned hart = hart_;
-        if (colon != std::string_view::npos) {
-            std::string_view text = rest.substr(colon + 1);
-            const auto thread = take_hex(text);
-            if (thread && *thread >= 1 && *thread <= machine_.hart_count())
-                hart = static_cast<unsigned>(*thread - 1);
-        }
-        step(hart);
-    } else if (action == 'c' || action == 'C') {
-        co_await co_resume('c', {});
+    } else if (auto plan = parse_gdb_actions(rest.substr(5), machine_.hart_count())) {
+        co_await co_go_on(std::move(*plan));
     } else {
         reply(kMistake);
+    }
+}
+
+// stopped() replies.
+Task<void> GdbServer::co_go_on(std::vector<HartPlan> plan) {
+    machine_.plan(std::move(plan));
+    awaited_ = true;
+    if (auto going = co_await control_.co_cont(); !going) {
+        machine_.plan({});
+        if (std::exchange(awaited_, false))
+            reply(kMistake);
     }
 }
 
@@ -251,10 +223,14 @@ Task<void> GdbServer::co_detach() {
 }
 
 void GdbServer::remove_breakpoints() {
-    for (uint64_t address : breakpoints_)
-        for (unsigned hart = 0; hart < machine_.hart_count(); ++hart)
+    for (unsigned hart = 0; hart < machine_.hart_count(); ++hart) {
+        for (uint64_t address : breakpoints_)
             machine_.hart(hart).set_breakpoint(address, false);
+        for (const Hart::Watched& watched : watchpoints_)
+            machine_.hart(hart).set_watchpoint(watched, false);
+    }
     breakpoints_.clear();
+    watchpoints_.clear();
 }
 
 std::string GdbServer::query(std::string_view packet) {
@@ -262,7 +238,7 @@ std::string GdbServer::query(std::string_view packet) {
     if (packet.starts_with("qSupported"))
         return fmt::format("PacketSize={:x};qXfer:features:read+;vContSupported+", GdbPacketParser::kMaxPacket);
     if (packet.starts_with(kFeatures)) {
-        static const std::string description = make_target_description();
+        const std::string& description = gdb_target_description();
         packet.remove_prefix(kFeatures.size());
         const auto offset = take_hex(packet, ','), length = take_hex(packet);
         if (!offset || !length || *offset > description.size())
@@ -284,7 +260,10 @@ std::string GdbServer::query(std::string_view packet) {
         return "1";
     if (packet.starts_with("qThreadExtraInfo,")) {
         packet.remove_prefix(17);
-        const std::string text = fmt::format("hart {}", take_hex(packet).value_or(1) - 1);
+        const auto thread = take_hex(packet);
+        if (!thread || *thread == 0 || *thread > machine_.hart_count())
+            return std::string(kMistake);
+        const std::string text = fmt::format("hart {}", *thread - 1);
         return to_hex({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
     }
     return {};
@@ -305,7 +284,7 @@ std::string GdbServer::choose_thread(std::string_view text) {
 
 std::string GdbServer::read_registers() {
     std::string text;
-    for (unsigned number = 0; number < kInGeneral; ++number) {
+    for (unsigned number = 0; number < kGdbGeneral; ++number) {
         uint64_t value = 0;
         (void)machine_.hart(hart_).read_register(number, value);
         text += to_hex({reinterpret_cast<const uint8_t*>(&value), sizeof value});
@@ -315,7 +294,7 @@ std::string GdbServer::read_registers() {
 
 std::string GdbServer::write_registers(std::string_view text) {
     const auto bytes = from_hex(text);
-    if (!bytes || bytes->size() % 8 || bytes->size() > kInGeneral * 8)
+    if (!bytes || bytes->size() % 8 || bytes->size() > kGdbGeneral * 8)
         return std::string(kMistake);
     for (unsigned number = 0; number < bytes->size() / 8; ++number) {
         uint64_t value;
@@ -328,17 +307,17 @@ std::string GdbServer::write_registers(std::string_view text) {
 std::string GdbServer::read_register(std::string_view text) {
     const auto number = take_hex(text);
     uint64_t value;
-    if (!number || *number >= kFirstCsr + 4096 ||
+    if (!number || *number >= kGdbRegisters ||
         !machine_.hart(hart_).read_register(static_cast<unsigned>(*number), value))
         return std::string(kMistake);
-    return to_hex({reinterpret_cast<const uint8_t*>(&value), register_bytes(*number)});
+    return to_hex({reinterpret_cast<const uint8_t*>(&value), gdb_register_bytes(static_cast<unsigned>(*number))});
 }
 
 std::string GdbServer::write_register(std::string_view text) {
     const auto number = take_hex(text, '=');
     const auto bytes = from_hex(text);
     uint64_t value = 0;
-    if (!number || *number >= kFirstCsr + 4096 || !bytes || bytes->size() > sizeof value)
+    if (!number || *number >= kGdbRegisters || !bytes || bytes->empty() || bytes->size() > sizeof value)
         return std::string(kMistake);
     memcpy(&value, bytes->data(), bytes->size());
     return machine_.hart(hart_).write_register(static_cast<unsigned>(*number), value) ? "OK" : std::string(kMistake);
@@ -352,9 +331,10 @@ std::string GdbServer::read_memory(std::string_view text) {
     return machine_.hart(hart_).read_memory(*address, bytes) ? to_hex(bytes) : std::string(kNoMemory);
 }
 
-std::string GdbServer::write_memory(std::string_view text) {
+// M: in hexadecimal digits; X: as they are.
+std::string GdbServer::write_memory(std::string_view text, bool in_hex) {
     const auto address = take_hex(text, ','), length = take_hex(text, ':');
-    const auto bytes = from_hex(text);
+    const auto bytes = in_hex ? from_hex(text) : std::vector<uint8_t>(text.begin(), text.end());
     if (!address || !length || !bytes || bytes->size() != *length)
         return std::string(kMistake);
     if (!machine_.hart(hart_).write_memory(*address, *bytes))
@@ -362,19 +342,39 @@ std::string GdbServer::write_memory(std::string_view text) {
     return "OK";
 }
 
-// TYPE,ADDRESS,KIND: software and hardware breakpoints are the same here; there are no watchpoints.
+// TYPE,ADDRESS,KIND: software and hardware breakpoints are the same here; of watchpoints KIND is the length.
 std::string GdbServer::change_breakpoint(std::string_view text, bool set) {
-    const auto type = take_hex(text, ','), address = take_hex(text, ',');
-    if (!type || *type > 1)
+    const auto type = take_hex(text, ','), address = take_hex(text, ','), length = take_hex(text);
+    if (!type || *type > 4)
         return {};
-    if (!address)
+    if (!address || !length)
         return std::string(kMistake);
+    if (*type >= 2) {
+        constexpr Hart::Watch kWatches[] = {Hart::Watch::Write, Hart::Watch::Read, Hart::Watch::Access};
+        const uint64_t last = *address + (*length - 1);
+        if (*length == 0 || last < *address)
+            return std::string(kMistake);
+        return change_watchpoint({*address, last, kWatches[*type - 2]}, set);
+    }
+    if (set && breakpoints_.size() >= kMaxBreakpoints)
+        return std::string(kTooMany);
     for (unsigned hart = 0; hart < machine_.hart_count(); ++hart)
         machine_.hart(hart).set_breakpoint(*address, set);
     if (set)
         breakpoints_.insert(*address);
     else
         breakpoints_.erase(*address);
+    return "OK";
+}
+
+std::string GdbServer::change_watchpoint(Hart::Watched watched, bool set) {
+    if (set && watchpoints_.size() >= kMaxWatchpoints)
+        return std::string(kTooMany);
+    for (unsigned hart = 0; hart < machine_.hart_count(); ++hart)
+        machine_.hart(hart).set_watchpoint(watched, set);
+    std::erase(watchpoints_, watched);
+    if (set)
+        watchpoints_.push_back(watched);
     return "OK";
 }
 

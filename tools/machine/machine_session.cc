@@ -209,7 +209,8 @@ Task<Result<void>> MachineSession::co_connect(bool stdio_free) {
         auto backend = co_await co_open(std::move(*place));
         if (!backend)
             co_return std::unexpected(std::move(backend.error()).prefixed("-gdb"));
-        gdb_ = std::make_unique<GdbServer>(*machine_, *this, **backend);
+        gdb_ = std::make_unique<GdbServer>(*machine_, *this, **backend,
+                                           [this] { daemon_.request_shutdown(ShutdownCause::HostUi); });
     }
     co_return Result<void>();
 }
@@ -230,8 +231,10 @@ Task<void> MachineSession::co_close() {
     co_await scope_.join();
     if (monitor_)
         co_await monitor_->co_close();
-    if (gdb_)
+    if (gdb_) {
+        gdb_->exited(exit_status_);
         co_await gdb_->co_close();
+    }
     for (const auto& backend : backends_)
         co_await backend->co_close();
     gdb_.reset();
@@ -359,7 +362,7 @@ Task<void> MachineSession::co_reset_for_guest() {
         error_report(done.error());
 }
 
-void MachineSession::breakpoint_reached(unsigned hart) {
+void MachineSession::debugger_wanted(unsigned hart) {
     if (!closed_)
         scope_.spawn(co_stop_as(RunState::Debug, hart));
 }

@@ -48,7 +48,7 @@ public:
 private:
     void guest_finished(int status) override;
     void guest_asked_for_reset() override;
-    void breakpoint_reached(unsigned hart) override;
+    void debugger_wanted(unsigned hart) override;
 
     [[nodiscard]] Task<Result<void>> co_add_blk(VirtioBlkOptions options);
     Task<void> co_stop_as(RunState state, std::optional<unsigned> hart = {});
