@@ -14,6 +14,10 @@ Task<int> BdrvChild::co_preadv(int64_t offset, int64_t bytes, IoVector iov, Requ
     return node_->co_preadv(offset, bytes, iov, flags);
 }
 
+bool BdrvChild::try_read_pages(int64_t offset, int64_t bytes, PagePipe& pages) {
+    return node_->try_read_pages(offset, bytes, pages);
+}
+
 Task<int> BdrvChild::co_pwritev(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) {
     return node_->co_pwritev(offset, bytes, iov, flags);
 }

@@ -114,6 +114,18 @@ struct BackendIo {
         co_return ret;
     }
 
+    static bool read_pages(BlockBackend& backend, int64_t offset, int64_t bytes, PagePipe& pages) {
+        if (!backend.gate_.try_enter())
+            return false;
+        const int64_t start = now_ns();
+        const bool done = !backend.throttle_ && check(backend, offset, bytes, false) == 0 &&
+                          backend.root_->try_read_pages(offset, bytes, pages);
+        if (done)
+            account(backend, Type::Read, bytes, start, 0);
+        backend.gate_.leave();
+        return done;
+    }
+
     // Of data, or, without any, of zeroes.
     template <class Co, bool kZeroes = false>
     static Co write(BlockBackend& backend, int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) {
@@ -220,6 +232,10 @@ Task<Result<>> BlockBackend::co_truncate(int64_t size, bool exact, PreallocMode 
 }
 Task<BlockStatus> BlockBackend::co_block_status_above(int64_t offset, int64_t bytes) {
     return BackendIo::status_above(*this, offset, bytes);
+}
+
+bool BlockBackend::try_read_pages(int64_t offset, int64_t bytes, PagePipe& pages) {
+    return BackendIo::read_pages(*this, offset, bytes, pages);
 }
 
 void BlockBackend::aio_preadv(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags, Completion& done) {

@@ -10,6 +10,10 @@ BdrvChild* BlockDriver::primary_child() const {
     return node_.primary_child();
 }
 
+bool BlockDriver::try_read_pages(int64_t, int64_t, PagePipe&) {
+    return false;
+}
+
 Task<int> BlockDriver::co_pwritev(int64_t, int64_t, IoVector, RequestFlags) {
     co_return -ENOTSUP;
 }

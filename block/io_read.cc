@@ -17,6 +17,10 @@ Task<int> BlockDriverState::co_preadv(int64_t offset, int64_t bytes, IoVector io
     return NodeIo::co_preadv(*this, offset, bytes, iov, flags);
 }
 
+bool BlockDriverState::try_read_pages(int64_t offset, int64_t bytes, PagePipe& pages) {
+    return !copies_on_read_ && offset <= driver_->length() - bytes && driver_->try_read_pages(offset, bytes, pages);
+}
+
 int64_t NodeIo::direct_part(const BlockLimits& limits, int64_t max_bytes, IoVector iov, int64_t done, int64_t bytes) {
     int64_t skip = done, part = 0, fitting = 0;
     unsigned count = 0;

@@ -10,6 +10,9 @@ namespace ashlar::nbd {
 
 namespace {
 
+// A read of so many bytes is worth the system calls that it takes not to copy it.
+constexpr uint64_t kMinPaged = 32u << 10;
+
 RequestFlags write_flags(uint16_t flags) {
     return flags & kCmdFlagFua ? RequestFlags::Fua : RequestFlags::None;
 }
@@ -65,7 +68,32 @@ void Transmission::dispatch(ServerRequest& request) {
     }
 }
 
+void Transmission::build_read_header(ServerRequest& request) {
+    const Request& wire = request.wire;
+    request.header_size =
+        static_cast<uint32_t>(build_data_header(request.header.data(), request.reply(limits_.style), kReplyFlagDone,
+                                                wire.offset, static_cast<uint32_t>(wire.length)));
+}
+
+// Answers a large read at once, without copying, if that can be done.
+bool Transmission::read_pages(ServerRequest& request) {
+    const Request& wire = request.wire;
+    if (wire.length < kMinPaged)
+        return false;
+    build_read_header(request);
+    request.pages.set_head(std::as_bytes(std::span(request.header)).first(request.header_size));
+    if (!backend_.try_read_pages(static_cast<int64_t>(wire.offset), static_cast<int64_t>(wire.length), request.pages)) {
+        request.pages.reset();
+        return false;
+    }
+    trace_nbd_reply(&socket_, wire.cookie, 0);
+    queue_.push(request);
+    return true;
+}
+
 void Transmission::submit_read(ServerRequest& request) {
+    if (read_pages(request))
+        return;
     if (!request.allocate(request.wire.length))
         return refuse(request, kENoMem, "there is no memory for the data");
     request.fn = on_done;
@@ -94,15 +122,14 @@ void Transmission::finish(ServerRequest& request, int ret) {
         return refuse(request, error_from_errno(-ret, fast_zero), strerrordesc_np(-ret));
     }
     trace_nbd_reply(&socket_, wire.cookie, 0);
-    Reply reply = request.reply(limits_.style);
     if (wire.type == kCmdRead && wire.length > 0) {
         request.sends_data = true;
-        request.header_size = static_cast<uint32_t>(build_data_header(request.header.data(), reply, kReplyFlagDone,
-                                                                      wire.offset, static_cast<uint32_t>(wire.length)));
+        build_read_header(request);
     } else {
         if (request.data)
             pool_.free_data(request);
-        request.header_size = static_cast<uint32_t>(build_success(request.header.data(), reply, wire.type == kCmdRead));
+        request.header_size = static_cast<uint32_t>(
+            build_success(request.header.data(), request.reply(limits_.style), wire.type == kCmdRead));
     }
     queue_.push(request);
 }

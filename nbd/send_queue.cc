@@ -40,6 +40,28 @@ void SendQueue::gather(const ServerRequest& request) {
         iov_.push_back(request.data_iov);
 }
 
+// One gathered send, interrupted by what is not copied.
+Task<int> SendQueue::co_send_batch(ServerRequest* batch) {
+    iov_.clear();
+    for (ServerRequest* r = batch; r; r = r->next) {
+        const bool paged = r->pages.size() > 0;
+        if (!paged)
+            gather(*r);
+        if (!iov_.empty() && (paged || !r->next)) {
+            trace_nbd_send(&socket_, iov_.size());
+            if (int ret = co_await socket_.send_all(iov_); ret < 0)
+                co_return ret;
+            iov_.clear();
+        }
+        if (paged) {
+            trace_nbd_send_pages(&socket_, r->pages.size());
+            if (int ret = co_await socket_.send_pages(r->pages); ret < 0)
+                co_return ret;
+        }
+    }
+    co_return 0;
+}
+
 Task<void> SendQueue::co_send() {
     for (;;) {
         while (!head_ && !(closed_ && pool_.in_use() == 0))
@@ -49,11 +71,7 @@ Task<void> SendQueue::co_send() {
         if (!batch)
             co_return;
         if (!broken_) {
-            iov_.clear();
-            for (ServerRequest* r = batch; r; r = r->next)
-                gather(*r);
-            trace_nbd_send(&socket_, iov_.size());
-            if (co_await socket_.send_all(iov_) < 0) {
+            if (co_await co_send_batch(batch) < 0) {
                 broken_ = true;
                 socket_.shutdown();
             }

@@ -31,6 +31,7 @@ public:
 
 private:
     void gather(const ServerRequest& request);
+    Task<int> co_send_batch(ServerRequest* batch);
     void stop_reading_if_idle();
 
     Socket& socket_;

@@ -42,6 +42,7 @@ void RequestPool::free_data(ServerRequest& request) {
 void RequestPool::give_back(ServerRequest& request) {
     free_data(request);
     request.chunks.reset();
+    request.pages.reset();
     in_use_--;
     if (free_count_ == kMaxFree) {
         delete &request;

@@ -16,6 +16,7 @@
 #include "util/buffer_pool.h"
 #include "util/co_event.h"
 #include "util/completion.h"
+#include "util/page_pipe.h"
 
 namespace ashlar::nbd {
 
@@ -38,6 +39,7 @@ struct ServerRequest : Completion {
     std::array<std::byte, kMaxErrorReply> header;
     bool sends_data = false;               // data_iov follows the header
     std::unique_ptr<ChunkedReply> chunks;  // instead of header and data
+    PagePipe pages;                        // instead of header and data, if it is not empty
 
     Reply reply(HeaderStyle style) const { return {style, wire.cookie, wire.offset}; }
     // False: there is no memory.

@@ -71,6 +71,8 @@ private:
     // dispatch.cc
     void dispatch(ServerRequest& request);
     void submit_read(ServerRequest& request);
+    bool read_pages(ServerRequest& request);
+    void build_read_header(ServerRequest& request);
     void finish(ServerRequest& request, int ret);
     void refuse(ServerRequest& request, ErrorValue error, std::string_view message);
     static void on_done(Completion& completion);

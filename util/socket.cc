@@ -4,8 +4,11 @@
 #include <limits.h>
 #include <poll.h>
 
+#include <algorithm>
 #include <cassert>
 #include <utility>
+
+#include "util/page_pipe.h"
 
 namespace ashlar {
 
@@ -167,6 +170,22 @@ Task<int> Socket::send_all(std::span<iovec> iov) {
         }
     }
     co_return 0;
+}
+
+Task<int> Socket::send_pages(PagePipe& pages) {
+    int n = 0;
+    while (pages.size() > 0 && n >= 0) {
+        if (canceled_)
+            co_return -ECANCELED;
+        fcntl(fd(), F_SETFL, O_NONBLOCK);  // splice() knows no other way not to wait
+        do
+            n = pages.move_to(fd());
+        while (n > 0 && pages.size() > 0);
+        fcntl(fd(), F_SETFL, 0);
+        if (n == -EAGAIN)
+            n = co_await wait(POLLOUT);
+    }
+    co_return std::min(n, 0);
 }
 
 }  // namespace ashlar

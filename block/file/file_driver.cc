@@ -162,6 +162,10 @@ Task<int> FileDriver::co_preadv(int64_t offset, int64_t bytes, IoVector iov, Req
     return file_.co_preadv(offset, bytes, iov);
 }
 
+bool FileDriver::try_read_pages(int64_t offset, int64_t bytes, PagePipe& pages) {
+    return file_.try_read_pages(offset, bytes, pages);
+}
+
 Task<int> FileDriver::co_pwritev(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) {
     return file_.co_pwritev(offset, bytes, iov, flags);
 }

@@ -28,6 +28,7 @@ public:
     FileDriver(const OpenContext& context, FileOptions options, HostFile::Description description, ImageLock lock);
 
     Task<int> co_preadv(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) override;
+    bool try_read_pages(int64_t offset, int64_t bytes, PagePipe& pages) override;
     Task<int> co_pwritev(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) override;
     Task<int> co_pwrite_zeroes(int64_t offset, int64_t bytes, RequestFlags flags) override;
     Task<int> co_pdiscard(int64_t offset, int64_t bytes) override;

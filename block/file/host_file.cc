@@ -14,7 +14,9 @@
 #include <cstring>
 
 #include "block/file/io_progress.h"
+#include "block/file/page_cache.h"
 #include "block/file/probe.h"
+#include "util/page_pipe.h"
 
 namespace ashlar {
 
@@ -101,6 +103,10 @@ Task<int> HostFile::co_preadv(int64_t offset, int64_t bytes, IoVector iov) {
     if (n == bytes)
         co_return 0;
     co_return co_await read_rest(offset, bytes, iov, n);
+}
+
+bool HostFile::try_read_pages(int64_t offset, int64_t bytes, PagePipe& pages) {
+    return !now_.direct && is_in_page_cache(fd(), offset, bytes) && pages.add_file(fd(), offset, bytes);
 }
 
 Task<int> HostFile::read_rest(int64_t offset, int64_t bytes, IoVector iov, int first) {

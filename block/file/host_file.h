@@ -38,6 +38,7 @@ public:
     HostFile(Description description, std::string filename);
 
     [[nodiscard]] Task<int> co_preadv(int64_t offset, int64_t bytes, IoVector iov);  // zeroes behind the end
+    [[nodiscard]] bool try_read_pages(int64_t offset, int64_t bytes, PagePipe& pages);  // BlockDriver's
     [[nodiscard]] Task<int> co_pwritev(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags);
     [[nodiscard]] Task<int> co_pwrite_zeroes(int64_t offset, int64_t bytes, RequestFlags flags);
     [[nodiscard]] Task<int> co_pdiscard(int64_t offset, int64_t bytes);

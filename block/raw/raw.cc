@@ -61,6 +61,9 @@ public:
             return co_preadv_debug(offset, bytes, iov, flags);
         return file_.co_preadv(offset + window_.offset, bytes, iov, flags);
     }
+    bool try_read_pages(int64_t offset, int64_t bytes, PagePipe& pages) override {
+        return !file_.wants_debug_events() && file_.try_read_pages(offset + window_.offset, bytes, pages);
+    }
     Task<int> co_pwritev(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) override {
         if (outside(offset, bytes))
             return co_refuse(-ENOSPC);

@@ -214,6 +214,9 @@ public:
 
     // --- data path ---
     virtual Task<int> co_preadv(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) = 0;
+    // Reads without copying what can be had without waiting. False: it is to be read in the ordinary way, and what is
+    // in `pages` to be thrown away. `bytes` > 0 within the length. Default: never.
+    [[nodiscard]] virtual bool try_read_pages(int64_t offset, int64_t bytes, PagePipe& pages);
     virtual Task<int> co_pwritev(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags);
     // -ENOTSUP: cannot do it better than by writing zeroes, which the generic path then does.
     virtual Task<int> co_pwrite_zeroes(int64_t offset, int64_t bytes, RequestFlags flags);

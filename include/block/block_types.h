@@ -9,6 +9,8 @@
 
 namespace ashlar {
 
+class PagePipe;  // util/page_pipe.h
+
 // Where a request's data is: a view, whose elements (and the memory) belong to whoever submitted the request. The
 // elements' lengths add up to the request's length.
 struct IoVector {

@@ -19,6 +19,8 @@
 
 namespace ashlar {
 
+class PagePipe;
+
 class Socket {
 public:
     Socket() = default;
@@ -37,6 +39,7 @@ public:
     [[nodiscard]] Task<int> recv_exact(std::span<std::byte> buffer);  // buffer.size(), or 0: closed before the first
                                                                       // byte, -EPIPE: closed in the middle
     [[nodiscard]] Task<int> send_all(std::span<iovec> iov);           // 0; uses up `iov`; any number of elements
+    [[nodiscard]] Task<int> send_pages(PagePipe& pages);              // 0; uses up `pages`
     [[nodiscard]] Task<int> connect(const sockaddr* address, socklen_t length);  // 0
 
     void cancel();    // ends what is under way and makes what comes later fail, with -ECANCELED

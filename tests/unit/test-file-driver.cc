@@ -2,10 +2,12 @@
 #include "tests/unit/block_fixture.h"
 #include "tests/unit/temp_dir.h"
 #include "util/buffer_pool.h"
+#include "util/page_pipe.h"
 
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/loop.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -67,6 +69,79 @@ void reads_and_writes_through_the_graph() {
         f.detach(backend);
         f.del("disk");
     }
+}
+
+// Of a pipe, whose other end nobody reads: what was put there is taken out to be looked at.
+std::string contents(PagePipe& pages) {
+    int pair[2];
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), ==, 0);
+    UniqueFd to(pair[0]), from(pair[1]);
+    std::string text;
+    while (pages.size() > 0) {
+        int n = pages.move_to(to.get());
+        g_assert_true(n > 0 || n == -EAGAIN);
+        char buffer[64 << 10];
+        for (ssize_t got; (got = read(from.get(), buffer, sizeof buffer)) > 0;)
+            text.append(buffer, static_cast<size_t>(got));
+    }
+    pages.reset();
+    return text;
+}
+
+void pages_are_those_of_the_file() {
+    Fixture f;
+    std::string path = f.make_file("disk.img");
+    auto backend = f.attach(f.add(f.as_node("disk", path)));
+    std::string data(300'000, 0);
+    for (size_t i = 0; i < data.size(); i++)
+        data[i] = static_cast<char>(i * 31 >> 3);
+    g_assert_cmpint(backend->pwrite(5000, static_cast<int64_t>(data.size()), data.data()), ==, 0);
+    PagePipe pages;
+    if (!backend->try_read_pages(5000, 300'000, pages)) {
+        f.detach(backend);
+        g_test_skip("the kernel does not tell what is in the page cache");
+        return;
+    }
+    g_assert_true(contents(pages) == data);
+    g_assert_true(backend->try_read_pages(70'001, 100'000, pages));
+    g_assert_true(contents(pages) == data.substr(65'001, 100'000));
+    // What is not in the page cache is left to those who can wait; so are errors.
+    for (auto [offset, bytes] : {std::pair<int64_t, int64_t>{512 << 10, 4096},
+                                 {304'000, 100'000},
+                                 {kMiB - 4096, 8192},
+                                 {-4096, 8192},
+                                 {INT64_MAX - 4096, 4096}}) {
+        g_assert_false(backend->try_read_pages(offset, bytes, pages));
+        pages.reset();
+    }
+    f.detach(backend);
+}
+
+void pages_are_not_read_where_requests_are_to_wait() {
+    Fixture f;
+    std::string path = f.make_file("disk.img");
+    auto backend = f.attach(f.add(f.as_node("disk", path)));
+    char data[4096] = {1};
+    g_assert_cmpint(backend->pwrite(0, sizeof data, data), ==, 0);
+    PagePipe pages;
+    const bool possible = backend->try_read_pages(0, sizeof data, pages);
+    pages.reset();
+    {
+        auto drained = f.run(f.graph->co_drain(*backend->root()));
+        g_assert_false(backend->try_read_pages(0, sizeof data, pages));
+        pages.reset();
+        drained.end();
+    }
+    g_assert_cmpint(backend->try_read_pages(0, sizeof data, pages), ==, possible);
+    pages.reset();
+    f.detach(backend);
+    f.del("disk");
+    UniqueFd probe(open(path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
+    if (!probe)
+        return;
+    backend = f.attach(f.add(f.as_node("direct", path, ", 'cache': {'direct': true}")));
+    g_assert_false(backend->try_read_pages(0, sizeof data, pages));
+    f.detach(backend);
 }
 
 void direct_takes_any_request() {
@@ -327,8 +402,12 @@ void devices() {
 }  // namespace
 
 int main(int argc, char** argv) {
+    signal(SIGPIPE, SIG_IGN);
     g_test_init(&argc, &argv, nullptr);
     g_test_add_func("/file-driver/reads-and-writes-through-the-graph", reads_and_writes_through_the_graph);
+    g_test_add_func("/file-driver/pages-are-those-of-the-file", pages_are_those_of_the_file);
+    g_test_add_func("/file-driver/pages-are-not-read-where-requests-are-to-wait",
+                    pages_are_not_read_where_requests_are_to_wait);
     g_test_add_func("/file-driver/direct-takes-any-request", direct_takes_any_request);
     g_test_add_func("/file-driver/what-is-no-file-is-refused", what_is_no_file_is_refused);
     g_test_add_func("/file-driver/options-are-checked", options_are_checked);

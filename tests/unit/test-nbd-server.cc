@@ -1,6 +1,10 @@
 #include "tests/unit/assert_str.h"
 #include "tests/unit/nbd_fixture.h"
+#include "tests/unit/temp_dir.h"
 #include "util/io_thread.h"
+
+#include <fcntl.h>
+#include <signal.h>
 
 using namespace ashlar;
 using namespace ashlar::nbd;
@@ -31,6 +35,95 @@ void test_read_write() {
             g_assert_true(peer.read(kSize - size, size) == data);
         }
     }
+}
+
+// An export of a raw file, which large reads need not copy.
+struct FileFixture : BlockFixture {
+    static constexpr size_t kFileSize = 4 << 20;
+
+    TempDir dir = TempDir::on_disk();
+    std::string path = dir.file("disk");
+    ByteVector data = ByteVector(kFileSize);
+    std::unique_ptr<NbdServer> server = std::make_unique<NbdServer>(*context, NbdServerOptions{});
+
+    FileFixture() {
+        signal(SIGPIPE, SIG_IGN);
+        for (size_t i = 0; i < data.size(); i++)
+            data[i] = static_cast<std::byte>(i * 2654435761u >> 13);
+        UniqueFd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+        g_assert_cmpint(write(fd.get(), data.data(), data.size()), ==, static_cast<ssize_t>(data.size()));
+        BlockDriverState& node =
+            add(fmt::format("{{'driver': 'raw', 'node-name': 'disk', 'offset': 512, 'file': "
+                            "{{'driver': 'file', 'filename': '{}'}}}}",
+                            path));
+        check(server->add_export(check(run(NbdExport::co_create({.name = "disk", .writable = true}, *graph, node)))));
+        data.erase(data.begin(), data.begin() + 512);
+    }
+    ~FileFixture() { check(run(server->co_stop())); }
+
+    ByteVector expected(uint64_t offset, uint64_t length) const {
+        auto from = data.begin() + static_cast<ptrdiff_t>(offset);
+        return {from, from + static_cast<ptrdiff_t>(length)};
+    }
+};
+
+void test_file_reads_of_all_sizes() {
+    for (HeaderStyle style : kStyles) {
+        FileFixture f;
+        NbdPeer peer(*f.server);
+        peer.go("disk", style);
+        ByteVector all;
+        std::vector<nbd::Request> requests;
+        for (uint64_t round = 0; round < 4; round++)
+            for (uint64_t length : {512, 4096, 32 << 10, 64 << 10, 100'000, 256 << 10, 1 << 20, 2 << 20}) {
+                uint64_t offset = (round * 777'777 + length) % (f.data.size() - length);
+                requests.push_back({kCmdFlagDf, kCmdRead, requests.size(), offset, length});
+                if (style == HeaderStyle::Simple)
+                    requests.back().flags = 0;
+                ByteVector one = peer.request_bytes(requests.back());
+                all.insert(all.end(), one.begin(), one.end());
+            }
+        peer.send(all);
+        // What is read at once and what is not overtake each other: a cookie says which it is.
+        for (size_t i = 0; i < requests.size(); i++) {
+            ByteVector header = peer.recv_exact(4);
+            ByteVector rest = peer.recv_exact(reply_header_size(std::span(header).first<4>(), style) - 4);
+            header.insert(header.end(), rest.begin(), rest.end());
+            auto parsed = parse_reply_header(header, style);
+            g_assert_true(parsed.has_value());
+            const nbd::Request& request = requests.at(parsed->cookie);
+            g_assert_cmpuint(parsed->error, ==, 0);
+            if (style != HeaderStyle::Simple)
+                g_assert_cmpuint(load_be<uint64_t>(peer.recv_exact(8).data()), ==, request.offset);
+            g_assert_true(peer.recv_exact(request.length) == f.expected(request.offset, request.length));
+        }
+        peer.check_usable();
+    }
+}
+
+void test_file_that_became_shorter_reads_as_zeroes() {
+    FileFixture f;
+    NbdPeer peer(*f.server);
+    peer.go("disk");
+    g_assert_true(peer.read(0, 1 << 20) == f.expected(0, 1 << 20));
+    g_assert_cmpint(truncate(f.path.c_str(), 512 + 100'000), ==, 0);
+    std::fill(f.data.begin() + 100'000, f.data.end(), std::byte{0});
+    g_assert_true(peer.read(0, 1 << 20) == f.expected(0, 1 << 20));
+    g_assert_true(peer.read(1 << 20, 1 << 20) == f.expected(1 << 20, 1 << 20));
+}
+
+void test_client_that_takes_no_file_data() {
+    FileFixture f;
+    for (int i = 0; i < 20; i++) {
+        NbdPeer peer(*f.server);
+        peer.go("disk");
+        for (uint64_t cookie = 0; cookie < 64; cookie++)
+            peer.send_request({0, kCmdRead, cookie, cookie * 4096, 512 << 10});
+        peer.recv_exact(100'000);
+    }
+    NbdPeer peer(*f.server);
+    peer.go("disk");
+    g_assert_true(peer.read(4096, 2 << 20) == f.expected(4096, 2 << 20));
 }
 
 void test_commands_reach_the_disk() {
@@ -548,6 +641,10 @@ void test_connection_cap() {
 int main(int argc, char** argv) {
     g_test_init(&argc, &argv, nullptr);
     g_test_add_func("/nbd/server/reads-give-what-writes-took", test_read_write);
+    g_test_add_func("/nbd/server/a-file-is-read-in-pieces-of-all-sizes", test_file_reads_of_all_sizes);
+    g_test_add_func("/nbd/server/a-file-that-became-shorter-reads-as-zeroes",
+                    test_file_that_became_shorter_reads_as_zeroes);
+    g_test_add_func("/nbd/server/clients-that-take-no-file-data-cost-no-others", test_client_that_takes_no_file_data);
     g_test_add_func("/nbd/server/commands-reach-the-disk", test_commands_reach_the_disk);
     g_test_add_func("/nbd/server/fua-is-on-stable-storage", test_fua);
     g_test_add_func("/nbd/server/empty-requests-succeed", test_empty_requests);
