@@ -120,7 +120,8 @@ Task<int> NodeIo::co_pwrite_zeroes(BlockDriverState& node, int64_t offset, int64
     co_return ret;
 }
 
-// Advice: what is not a whole block is left alone, and a driver that cannot do it has done its part.
+// Advice: what is not a whole block is left alone, but for the last one of the disk, and a driver that cannot do it has
+// done its part. Bitmaps are told of all that was asked for, as QEMU's are.
 Task<int> NodeIo::co_pdiscard(BlockDriverState& node, int64_t offset, int64_t bytes) {
     if (!is_valid_range(offset, bytes))
         co_return -EIO;
@@ -131,9 +132,13 @@ Task<int> NodeIo::co_pdiscard(BlockDriverState& node, int64_t offset, int64_t by
     const BlockLimits& limits = node.limits_;
     const int64_t alignment = std::max<int64_t>({limits.pdiscard_alignment, limits.request_alignment, 1});
     int64_t at = (offset + alignment - 1) / alignment * alignment;
-    int64_t end = (offset + bytes) / alignment * alignment;
-    if (at >= end)
+    int64_t end = offset + bytes;
+    if (end != node.length() || end % std::max<int64_t>(limits.request_alignment, 1) != 0)
+        end = end / alignment * alignment;
+    if (at >= end) {
+        node.mark_dirty(offset, bytes);
         co_return 0;
+    }
     std::optional<RequestTracker::Request> tracked;
     if (node.tracks_writes_) {
         tracked.emplace(*node.tracker_, RequestTracker::Kind::Plain, at, end - at);
@@ -147,7 +152,7 @@ Task<int> NodeIo::co_pdiscard(BlockDriverState& node, int64_t offset, int64_t by
         ret = co_await node.driver_->co_pdiscard(from, n);
         from += n;
     }
-    node.mark_dirty(at, end - at);
+    node.mark_dirty(offset, bytes);
     co_return ret == -ENOTSUP ? 0 : ret;
 }
 

@@ -225,6 +225,23 @@ std::string error_of(const Result<void>& result) {
     return result.error().message;
 }
 
+// Although only whole blocks are discarded, or none.
+void all_that_is_discarded_is_marked() {
+    BlockFixture f;
+    auto& node =
+        f.add("{'driver': 'mock', 'node-name': 'n', 'size': 1048576, 'discard': 'unmap', 'discard-align': 8192}");
+    auto backend = f.attach(node);
+    f.check(f.run(co_add_bitmap(node, {.name = "b", .granularity = 4096})));
+    auto bitmap = find_bitmap(node, "b");
+    g_assert_cmpint(backend->pdiscard(200000, 20000), ==, 0);
+    g_assert_cmpint(bitmap->next_dirty(0, INT64_MAX), ==, 196608);
+    g_assert_cmpint(bitmap->count(), ==, 6 * 4096);
+    g_assert_cmpint(backend->pdiscard(131072, 512), ==, 0);
+    g_assert_cmpint(bitmap->count(), ==, 7 * 4096);
+    g_assert_cmpuint(MockDriver::of(node).discards, ==, 1);
+    f.detach(backend);
+}
+
 void writes_are_marked() {
     BlockFixture f;
     auto& node = f.add("{'driver': 'mock', 'node-name': 'n', 'size': 1048576, 'discard': 'unmap', 'zeroes': true}");
@@ -386,6 +403,7 @@ int main(int argc, char** argv) {
     g_test_add_func("/dirty-bitmap/limits", limits);
     g_test_add_func("/dirty-bitmap/any-thread-may-mark-and-look", threads);
     g_test_add_func("/dirty-bitmap/what-may-have-changed-is-marked", writes_are_marked);
+    g_test_add_func("/dirty-bitmap/all-that-is-discarded-is-marked", all_that_is_discarded_is_marked);
     g_test_add_func("/dirty-bitmap/follows-the-length-of-the-disk", resizing);
     g_test_add_func("/dirty-bitmap/errors-are-qemus", by_name);
     g_test_add_func("/dirty-bitmap/hash-is-qemus", sha256);

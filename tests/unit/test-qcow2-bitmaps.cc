@@ -10,6 +10,7 @@
 #include "block/node_bitmaps.h"
 #include "block/qcow2/bitmap_directory.h"
 #include "block/qcow2/format.h"
+#include "tests/unit/bitmap_model.h"
 #include "tests/unit/qcow2_fixture.h"
 #include "util/byte_order.h"
 
@@ -45,35 +46,6 @@ std::string open_error(const std::string& file, bool read_only = true) {
 
 constexpr ChildPerm kAllPerms{BlockPerm::ConsistentRead | BlockPerm::Write | BlockPerm::Resize, BlockPerm::All};
 
-// What a bitmap should say: its granules.
-struct Model {
-    uint32_t granularity = 0;
-    bool enabled = true;
-    std::vector<bool> bits;
-
-    void resize(int64_t size) { bits.resize(static_cast<size_t>((size + granularity - 1) / granularity)); }
-    void set(int64_t offset, int64_t bytes) {
-        for (int64_t i = offset / granularity; i * granularity < offset + bytes; ++i)
-            bits[static_cast<size_t>(i)] = true;
-    }
-};
-
-void compare(const BlockDriverState& node, const std::map<std::string, Model>& models) {
-    g_assert_cmpuint(node.dirty_bitmaps().size(), ==, models.size());
-    for (const auto& [name, model] : models) {
-        auto bitmap = find_bitmap(node, name);
-        g_assert_nonnull(bitmap.get());
-        g_assert_true(bitmap->is_persistent() && !bitmap->is_inconsistent());
-        g_assert_cmpint(bitmap->is_enabled(), ==, model.enabled);
-        g_assert_cmpuint(bitmap->granularity(), ==, model.granularity);
-        g_assert_cmpuint(bitmap->bits(), ==, model.bits.size());
-        g_assert_cmpint(bitmap->count(), ==,
-                        std::count(model.bits.begin(), model.bits.end(), true) * int64_t{model.granularity});
-        for (size_t i = 0; i < model.bits.size(); ++i)
-            g_assert_cmpint(bitmap->is_dirty(static_cast<int64_t>(i) * model.granularity), ==, model.bits[i]);
-    }
-}
-
 // Random images are opened, written, resized and closed again and again.
 void round_trips() {
     TempDir dir;
@@ -89,17 +61,17 @@ void round_trips() {
                     .lazy_refcounts = below(2) == 0,
                     .refcount_bits = cluster_size == 512 ? 1u << below(7) : 16u},
                    file);
-        std::map<std::string, Model> models;
+        BitmapModels models;
         for (unsigned session = 0; session < 6; ++session) {
             BlockFixture f;
             auto& node = f.add(node_options(file, false));
-            compare(node, models);
+            assert_bitmaps(node, models);
             auto backend = f.attach(node, kAllPerms);
             for (unsigned step = 0; step < 8; ++step) {
                 switch (below(6)) {
                     case 0: {
                         std::string name = fmt::format("bitmap-{}-{}", session, step);
-                        Model model{.granularity = 512u << below(12), .enabled = below(3) > 0};
+                        BitmapModel model{.granularity = 512u << below(12), .enabled = below(3) > 0};
                         model.resize(size);
                         f.check(f.run(co_add_bitmap(node, {.name = name,
                                                            .granularity = model.granularity,
@@ -120,10 +92,10 @@ void round_trips() {
                             auto& [name, model] = *models.begin();
                             if (below(2)) {
                                 f.check(clear_bitmap(node, name));
-                                model.bits.assign(model.bits.size(), false);
+                                model.clear();
                             } else {
                                 find_bitmap(node, name)->set_all();
-                                model.bits.assign(model.bits.size(), true);
+                                model.set_all();
                             }
                         }
                         break;
@@ -145,14 +117,14 @@ void round_trips() {
                     }
                 }
             }
-            compare(node, models);
+            assert_bitmaps(node, models);
             f.detach(backend);
             f.del("n");
             check_with_qemu(file);
             // Reading changes nothing.
             const Bytes before = read_bytes(file);
             auto& again = f.add(node_options(file, true));
-            compare(again, models);
+            assert_bitmaps(again, models);
             f.del("n");
             g_assert_true(read_bytes(file) == before);
         }

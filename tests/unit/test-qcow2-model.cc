@@ -1,9 +1,13 @@
-// Random operations on qcow2 images of all kinds: the contents are compared with a simple model, and qemu-img finds
-// nothing wrong with what is left.
+// Random operations on qcow2 images of all kinds, some of which are made up for the occasion: the contents, the
+// snapshots and the dirty bitmaps are compared with a simple model, and neither we nor qemu-img find anything wrong, in
+// the midst of it or with what is left.
 #include <algorithm>
 #include <cstring>
 
+#include "block/block_node.h"
+#include "tests/unit/bitmap_model.h"
 #include "tests/unit/qcow2_fixture.h"
+#include "util/progress.h"
 #include "util/task_scope.h"
 
 using namespace ashlar;
@@ -21,11 +25,13 @@ struct Kind {
     bool data_file = false;
     bool data_file_raw = false;
     Version version = Version::V3;
+    Compression compression = Compression::Zlib;
+    bool lazy_refcounts = false;
     const char* more = "";  // options of the node
 };
 
 struct Model {
-    const Kind& kind;
+    Kind kind;
     TempDir dir;
     BlockFixture fixture;
     std::string file = dir.file("image.qcow2");
@@ -36,6 +42,7 @@ struct Model {
         Bytes contents;
     };
     std::vector<Taken> snapshots;
+    BitmapModels bitmaps;
     unsigned counter = 0, ids = 0;
 
     explicit Model(const Kind& k) : kind(k) {
@@ -46,6 +53,8 @@ struct Model {
         options.refcount_bits = kind.refcount_bits;
         options.extended_l2 = kind.extended_l2;
         options.version = kind.version;
+        options.compression = kind.compression;
+        options.lazy_refcounts = kind.lazy_refcounts;
         contents.resize(options.size);
         if (kind.backing) {
             Bytes base(options.size / 3 * 2 / 512 * 512);
@@ -93,6 +102,12 @@ struct Model {
         }
         return {static_cast<size_t>(offset), static_cast<size_t>(std::min(bytes, size - offset))};
     }
+    // Written, well or not.
+    void mark(Range at) {
+        for (auto& [name, bitmap] : bitmaps)
+            if (bitmap.enabled)
+                bitmap.set(static_cast<int64_t>(at.offset), static_cast<int64_t>(at.bytes));
+    }
     std::byte next_byte() { return static_cast<std::byte>(++counter % 255 + 1); }
 
     void write() {
@@ -101,6 +116,7 @@ struct Model {
         g_assert_cmpint(disk().pwrite(static_cast<int64_t>(at.offset), static_cast<int64_t>(at.bytes), data.data()), ==,
                         0);
         std::ranges::copy(data, contents.begin() + static_cast<ptrdiff_t>(at.offset));
+        mark(at);
     }
 
     static Task<void> co_write_one(Model& model, Range at, std::byte value) {
@@ -119,6 +135,7 @@ struct Model {
                     taken, [&](Range t) { return at.offset < t.offset + t.bytes && t.offset < at.offset + at.bytes; }))
                 continue;
             taken.push_back(at);
+            model.mark(at);
             std::byte value = model.next_byte();
             std::fill_n(model.contents.begin() + static_cast<ptrdiff_t>(at.offset), at.bytes, value);
             scope.spawn(co_write_one(model, at, value));
@@ -131,11 +148,13 @@ struct Model {
         g_assert_cmpint(disk().pwrite_zeroes(static_cast<int64_t>(at.offset), static_cast<int64_t>(at.bytes), flags),
                         ==, 0);
         std::fill_n(contents.begin() + static_cast<ptrdiff_t>(at.offset), at.bytes, std::byte{0});
+        mark(at);
     }
 
     void discard() {
         Range at = random_range();
         g_assert_cmpint(disk().pdiscard(static_cast<int64_t>(at.offset), static_cast<int64_t>(at.bytes)), ==, 0);
+        mark(at);
         Bytes now = image->read(static_cast<int64_t>(at.offset), at.bytes);
         for (size_t i = 0; i < at.bytes; i++) {
             std::byte& expected = contents[at.offset + i];
@@ -153,7 +172,12 @@ struct Model {
         bool can_preallocate = size > contents.size() && (!kind.backing || kind.extended_l2);
         auto mode = can_preallocate ? static_cast<PreallocMode>(g_test_rand_int_range(0, 4)) : PreallocMode::Off;
         BlockFixture::check(disk().truncate(static_cast<int64_t>(size), true, mode));
+        set_size(size);
+    }
+    void set_size(size_t size) {
         contents.resize(size);
+        for (auto& [name, bitmap] : bitmaps)
+            bitmap.resize(static_cast<int64_t>(size));
     }
 
     bool can_have_snapshots() const { return kind.refcount_bits > 1 && !kind.data_file; }
@@ -203,10 +227,13 @@ struct Model {
         auto one = snapshots.begin() + g_test_rand_int_range(0, static_cast<int>(snapshots.size()));
         if (g_test_rand_bit()) {
             auto applied = image->try_apply_snapshot(one->id);
-            if (applied)
+            if (applied) {
                 contents = one->contents;
-            else
+                set_size(contents.size());
+            } else {
                 assert_counts_are_full(applied.error());
+            }
+            mark({0, contents.size()});  // anything may have changed
         } else {
             image->delete_snapshot(one->id);
             snapshots.erase(one);
@@ -227,8 +254,67 @@ struct Model {
         int ret = disk().pwrite(static_cast<int64_t>(at.offset), static_cast<int64_t>(at.bytes), data.data(),
                                 RequestFlags::Compressed);
         g_assert_cmpint(ret, ==, kind.data_file ? -ENOTSUP : 0);
+        mark(at);
         if (ret == 0)
             std::ranges::copy(data, contents.begin() + static_cast<ptrdiff_t>(at.offset));
+    }
+
+    void change_bitmaps() {
+        if (kind.version == Version::V2)
+            return;
+        BlockDriverState& node = *disk().root();
+        auto size = static_cast<int64_t>(contents.size());
+        if (bitmaps.empty() || (bitmaps.size() < 4 && g_test_rand_int_range(0, 3) == 0)) {
+            std::string name = "bitmap-" + std::to_string(++ids);
+            BitmapModel bitmap{.granularity = 512u << g_test_rand_int_range(0, 12), .enabled = g_test_rand_bit() != 0};
+            bitmap.resize(size);
+            auto added = fixture.run(co_add_bitmap(
+                node,
+                {.name = name, .granularity = bitmap.granularity, .persistent = true, .enabled = bitmap.enabled}));
+            if (added)
+                bitmaps[name] = std::move(bitmap);
+            else
+                g_assert_true(kind.cluster_bits == 9 && added.error().message.contains("no room for the bitmaps"));
+            return;
+        }
+        auto random = [&] {
+            return std::next(bitmaps.begin(), g_test_rand_int_range(0, static_cast<int>(bitmaps.size())));
+        };
+        auto one = random(), other = random();
+        auto& [name, bitmap] = *one;
+        switch (g_test_rand_int_range(0, 4)) {
+            case 0:
+                BlockFixture::check(fixture.run(co_remove_bitmap(node, name)));
+                bitmaps.erase(one);
+                return;
+            case 1:
+                BlockFixture::check(clear_bitmap(node, name));
+                return bitmap.clear();
+            case 2:
+                bitmap.enabled = !bitmap.enabled;
+                return BlockFixture::check(enable_bitmap(node, name, bitmap.enabled));
+            default: {
+                BitmapName source{.node = {}, .name = other->first};
+                BlockFixture::check(merge_bitmaps(node, name, {&source, 1}));
+                return bitmap.merge(other->second, size);
+            }
+        }
+    }
+
+    // Refused where counts are larger than that.
+    void amend() {
+        if (kind.version == Version::V2)
+            return;
+        unsigned bits = 1u << g_test_rand_int_range(0, 7);
+        auto drained = fixture.run(fixture.graph->co_drain(*disk().root()));
+        Progress progress;
+        auto amended = fixture.run(disk().root()->driver().image_format()->co_amend(
+            Json{{"refcount_bits", bits}, {"lazy_refcounts", g_test_rand_bit() != 0}}, false, progress));
+        if (amended)
+            kind.refcount_bits = bits;
+        else
+            g_test_message("%s", amended.error().message.c_str());
+        g_assert_true(amended || bits <= 8);
     }
 
     void check_snapshots() {
@@ -258,11 +344,14 @@ struct Model {
         auto found = image->check(g_test_rand_bit() ? CheckFix::None : CheckFix::All, &lines);
         for (const std::string& line : lines)
             g_test_message("%s", line.c_str());
-        g_assert_true(found.has_value());
+        BlockFixture::check(found);
         g_assert_cmpint(found->corruptions + found->leaks + found->errors, ==, 0);
     }
 
-    void check_contents() { assert_same(image->read_all(), contents); }
+    void check_contents() {
+        assert_same(image->read_all(), contents);
+        assert_bitmaps(*disk().root(), bitmaps);
+    }
 
     void check_file() {
         close();
@@ -286,7 +375,7 @@ struct Model {
     }
 
     void step() {
-        switch (g_test_rand_int_range(0, 25)) {
+        switch (g_test_rand_int_range(0, 28)) {
             case 0:
             case 1:
                 return zero(RequestFlags::None);
@@ -310,6 +399,15 @@ struct Model {
                 return change_snapshots();
             case 13:
                 return reopen();
+            case 14:
+                return check_image();
+            case 15:
+            case 16:
+                return change_bitmaps();
+            case 17:
+                if (g_test_rand_int_range(0, 3) == 0)
+                    amend();
+                return;
             case 11:
             case 12:
                 return write_compressed();
@@ -319,8 +417,8 @@ struct Model {
     }
 };
 
-void random_operations(gconstpointer data) {
-    Model model(*static_cast<const Kind*>(data));
+void play(const Kind& kind) {
+    Model model(kind);
     for (int round = 0; round < 4; round++) {
         for (int i = 0; i < 40; i++) {
             model.step();
@@ -332,7 +430,13 @@ void random_operations(gconstpointer data) {
     }
 }
 
+void random_operations(gconstpointer data) {
+    play(*static_cast<const Kind*>(data));
+}
+
 constexpr const char* kTinyCaches = ", 'l2-cache-size': 1024, 'l2-cache-entry-size': 512, 'cache-clean-interval': 1";
+
+constexpr int kRandomKinds = 6;
 
 const Kind kKinds[] = {
     {"plain"},
@@ -356,6 +460,37 @@ const Kind kKinds[] = {
     {"data-file-subclusters", .extended_l2 = true, .data_file = true},
 };
 
+// Any of the varieties that there can be.
+Kind random_kind() {
+    auto one_of = [](int n) { return g_test_rand_int_range(0, n) == 0; };
+    Kind kind{"varied"};
+    kind.cluster_bits = static_cast<unsigned>(g_test_rand_int_range(9, 22));
+    kind.backing = one_of(3);
+    if (one_of(2))
+        kind.more = kTinyCaches;
+    if (one_of(6)) {
+        kind.version = Version::V2;
+        return kind;
+    }
+    kind.refcount_bits = 1u << g_test_rand_int_range(0, 7);
+    kind.extended_l2 = kind.cluster_bits >= 14 && one_of(2);
+    kind.data_file = one_of(4);
+    kind.data_file_raw = kind.data_file && !kind.backing && one_of(2);
+    kind.compression = one_of(2) ? Compression::Zstd : Compression::Zlib;
+    kind.lazy_refcounts = one_of(2);
+    return kind;
+}
+
+void random_operations_on_a_random_kind() {
+    Kind kind = random_kind();
+    g_test_message("version %d, clusters of 2^%u, refcount_bits %u%s%s%s%s%s%s%s", kind.version == Version::V2 ? 2 : 3,
+                   kind.cluster_bits, kind.refcount_bits, kind.extended_l2 ? ", extended_l2" : "",
+                   kind.backing ? ", backing" : "", kind.data_file ? ", data_file" : "",
+                   kind.data_file_raw ? ", data_file_raw" : "", kind.compression == Compression::Zstd ? ", zstd" : "",
+                   kind.lazy_refcounts ? ", lazy_refcounts" : "", kind.more);
+    play(kind);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -363,5 +498,8 @@ int main(int argc, char** argv) {
     for (const Kind& kind : kKinds)
         g_test_add_data_func(fmt::format("/qcow2-model/random-operations/{}", kind.name).c_str(), &kind,
                              random_operations);
+    for (int i = 1; i <= kRandomKinds; i++)
+        g_test_add_func(fmt::format("/qcow2-model/random-operations/varied-{}", i).c_str(),
+                        random_operations_on_a_random_kind);
     return g_test_run();
 }

@@ -361,6 +361,25 @@ void discarded_clusters_keep_their_place() {
     assert_same(image.read(0, 256 << 10), data);
 }
 
+// However little of it the disk has.
+void last_cluster_can_be_discarded() {
+    TempDir dir;
+    BlockFixture fixture;
+    std::string file = dir.file("short.qcow2");
+    make_image({.size = {100 << 10}}, file);
+    Bytes data(100 << 10, std::byte{1});
+    OpenImage image(fixture, file, true);
+    auto status = [&](int64_t offset) {
+        return fixture.run(image.backend->root()->driver().co_block_status(false, offset, 512));
+    };
+    g_assert_cmpint(image.backend->pwrite(0, 100 << 10, data.data()), ==, 0);
+    g_assert_cmpint(image.backend->pdiscard(64 << 10, 35 << 10), ==, 0);
+    g_assert_true(status(64 << 10).has(BlockStatus::Data));
+    g_assert_cmpint(image.backend->pdiscard(60 << 10, 40 << 10), ==, 0);
+    g_assert_true(status(0).has(BlockStatus::Data) && !status(64 << 10).has(BlockStatus::Data));
+    assert_same(image.read(64 << 10, 36 << 10), Bytes(36 << 10));
+}
+
 void cache_options_are_checked() {
     TempDir dir;
     BlockFixture fixture;
@@ -451,6 +470,7 @@ int main(int argc, char** argv) {
         g_test_add_data_func(fmt::format("/qcow2/says-of-itself-what-qemu-img-says/{}", options).c_str(), options,
                              what_an_image_says_of_itself_is_what_qemu_img_says);
     g_test_add_func("/qcow2/discarded-clusters-keep-their-place", discarded_clusters_keep_their_place);
+    g_test_add_func("/qcow2/last-cluster-can-be-discarded", last_cluster_can_be_discarded);
     g_test_add_func("/qcow2/cache-options-are-checked", cache_options_are_checked);
     g_test_add_func("/qcow2/several-loops-write-at-once", several_loops_write_at_once);
     return g_test_run();
