@@ -112,7 +112,7 @@ Task<int> Qcow2Driver::co_pwrite_zeroes(int64_t offset, int64_t bytes, RequestFl
     if (!may_change())
         if (int ret = co_await co_begin_change(); ret < 0)
             co_return ret;
-    co_return co_await co_write_zeroes(*image_, backing(), offset, bytes, has(flags, RequestFlags::MayUnmap));
+    co_return co_await co_write_zeroes(*image_, backing(), offset, bytes, flags);
 }
 
 Task<int> Qcow2Driver::co_pdiscard(int64_t offset, int64_t bytes) {

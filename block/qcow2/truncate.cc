@@ -21,7 +21,7 @@ Task<int> co_make_zero(Image& image, BdrvChild* backing, uint64_t begin, uint64_
     if (begin >= end)
         co_return 0;
     int ret =
-        co_await co_write_zeroes(image, backing, static_cast<int64_t>(begin), static_cast<int64_t>(end - begin), false);
+        co_await co_write_zeroes(image, backing, static_cast<int64_t>(begin), static_cast<int64_t>(end - begin), {});
     if (ret != -ENOTSUP)
         co_return ret;
     Buffer zeroes(std::min<uint64_t>(end - begin, kZeroBytes));

@@ -11,12 +11,14 @@ namespace ashlar::qcow2 {
 [[nodiscard]] Task<int> co_write_compressed(Image& image, BdrvChild* backing, int64_t offset, int64_t bytes,
                                             IoVector iov);
 
-// By changing the mapping only; what reads as zeroes says so itself, but for version 2. -ENOTSUP where that cannot be
-// done: parts of clusters with data, version 2 with a backing file, raw data files.
+// By changing the mapping, after zeroing a raw data file; what reads as zeroes says so itself, but for version 2.
+// -ENOTSUP where that cannot be done: parts of clusters with data, or of those of a raw data file; version 2 with a
+// backing file.
 [[nodiscard]] Task<int> co_write_zeroes(Image& image, BdrvChild* backing, int64_t offset, int64_t bytes,
-                                        bool may_unmap);
+                                        RequestFlags flags);
 
 // Whole clusters; reads as zeroes afterwards, except where it was the backing file's and cannot be made so.
+// -ENOTSUP: not in this image.
 [[nodiscard]] Task<int> co_discard(Image& image, BdrvChild* backing, int64_t offset, int64_t bytes);
 
 // Unmaps the clusters that begin in [begin, end), which are behind the end of the disk.

@@ -1,5 +1,5 @@
-#include "block/qcow2/write.h"
 #include "block/block_node.h"
+#include "block/qcow2/write.h"
 #include "block/qcow2/write_state.h"
 
 #include <algorithm>
@@ -230,25 +230,40 @@ uint64_t rounded_end(const Image& image, uint64_t end) {
     return end == static_cast<uint64_t>(image.length.get()) ? image.geometry().cluster_end(end) : end;
 }
 
+// A raw data file, which is to read as the disk does, first.
+Task<int> co_zero_raw_data(Image& image, uint64_t guest, uint64_t end, RequestFlags flags) {
+    end = std::min(end, static_cast<uint64_t>(image.length.get()));
+    if (!image.data_file_raw || guest >= end)
+        co_return 0;
+    co_return co_await image.data.co_pwrite_zeroes(static_cast<int64_t>(guest), static_cast<int64_t>(end - guest),
+                                                   flags);
+}
+
 }  // namespace
 
-Task<int> co_write_zeroes(Image& image, BdrvChild* backing, int64_t offset, int64_t bytes, bool may_unmap) {
+Task<int> co_write_zeroes(Image& image, BdrvChild* backing, int64_t offset, int64_t bytes, RequestFlags flags) {
     auto guest = static_cast<uint64_t>(offset);
     uint64_t end = rounded_end(image, guest + static_cast<uint64_t>(bytes));
-    const Geometry& geometry = image.geometry();
-    if (image.data_file_raw || (image.format.version < 3 && backing))
+    const bool whole = ((guest | end) & (image.geometry().subcluster_size() - 1)) == 0;
+    if ((image.data_file_raw && !whole) || (image.format.version < 3 && backing))
         co_return -ENOTSUP;
-    Zeroing zeroing{image.format, backing != nullptr, false, may_unmap, image.writing->discard_no_unref};
-    if (((guest | end) & (geometry.subcluster_size() - 1)) != 0)
+    Zeroing zeroing{image.format, backing != nullptr, false, has(flags, RequestFlags::MayUnmap),
+                    image.writing->discard_no_unref};
+    if (!whole)
         co_return co_await co_zero_part(image, zeroing, backing, guest, end);
+    if (int ret = co_await co_zero_raw_data(image, guest, end, flags); ret < 0)
+        co_return ret;
     co_return co_await co_zero_range(image, zeroing, guest, end);
 }
 
 Task<int> co_discard(Image& image, BdrvChild* backing, int64_t offset, int64_t bytes) {
     auto guest = image.geometry().cluster_end(static_cast<uint64_t>(offset));
     uint64_t end = image.geometry().cluster_start(rounded_end(image, static_cast<uint64_t>(offset + bytes)));
-    if (image.data_file_raw || (image.format.version < 3 && backing))
+    if (image.format.version < 3 && backing)
         co_return -ENOTSUP;
+    if (int ret = co_await co_zero_raw_data(image, guest, end, RequestFlags::MayUnmap | RequestFlags::NoFallback);
+        ret < 0)
+        co_return ret;
     co_return co_await co_zero_range(
         image, {image.format, backing != nullptr, true, true, image.writing->discard_no_unref}, guest, end);
 }

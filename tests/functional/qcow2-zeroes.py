@@ -2,6 +2,7 @@
 """Zeroes and discards in qcow2 images: what lies where afterwards is what it is after QEMU has done the same, so that an
 image shows the same when it is given another backing file."""
 import json
+import os
 
 from ashlar_test import KIB, equal, main
 
@@ -26,10 +27,10 @@ def commands(kind):
                 yield command.format(region * REGION)
 
 
-def mapping(t, image):
+def mapping(t, *image):
     """Where it lies in the file is not the question."""
     merged = []
-    for extent in json.loads(t.run('qemu-img', 'map', '--output=json', image).stdout):
+    for extent in json.loads(t.run('qemu-img', 'map', '--output=json', *image).stdout):
         kind = [extent[key] for key in ('depth', 'present', 'zero', 'data')]
         if merged and merged[-1][1] == kind:
             merged[-1][0] += extent['length']
@@ -45,6 +46,9 @@ def played(t, who, kind, backing, step):
     image = folder / 'image.qcow2'
     options = kind.replace('DATA', str(folder / 'data'))
     t.run(f'{who}-img', 'create', '-q', '-f', 'qcow2', '-o', options, *backing, image, len(BEFORE) * REGION)
+    if 'data_file' in kind:
+        (folder / 'data').write_bytes(b'')      # in which QEMU allocates the first block
+        os.truncate(folder / 'data', len(BEFORE) * REGION)
     operation, start, length = step
     places = [region * REGION + start * KIB for region in range(len(BEFORE))]
     run = [*commands(kind), *(f'{operation} {place} {length * KIB}' for place in places)]
@@ -52,7 +56,11 @@ def played(t, who, kind, backing, step):
                  status=None)
     t.run('qemu-img', 'check', '-q', image)
     shown = mapping(t, image)
-    t.run(f'{who}-img', 'rebase', '-u', '-f', 'qcow2', '-b', t.path('other.raw'), '-F', 'raw', image)
+    if 'data_file_raw' in kind:     # what lies in it is what the disk says, which has nothing below
+        shown = [shown, mapping(t, '-f', 'raw', folder / 'data')]
+        t.run('qemu-img', 'compare', '-q', '-f', 'qcow2', '-F', 'raw', image, folder / 'data')
+    else:
+        t.run(f'{who}-img', 'rebase', '-u', '-f', 'qcow2', '-b', t.path('other.raw'), '-F', 'raw', image)
     raw = folder / 'contents.raw'
     t.run(f'{who}-img', 'convert', '-f', 'qcow2', '-O', 'raw', image, raw)
     return [line for line in said.stderr.splitlines() if 'failed' in line], shown, raw.read_bytes()
@@ -65,7 +73,7 @@ def compare(t, kind):
     with open(t.path('sparse.raw'), 'r+b') as sparse:
         sparse.truncate(size)
     t.path('other.raw').write_bytes(b'\x77' * size)
-    for base in None, 'base.raw', 'sparse.raw':
+    for base in [None] if 'data_file_raw' in kind else [None, 'base.raw', 'sparse.raw']:
         backing = ['-b', t.path(base), '-F', 'raw'] if base else []
         for step in STEPS:
             ours, theirs = (played(t, who, kind, backing, step) for who in ('ashlar', 'qemu'))
@@ -90,6 +98,14 @@ def test_subclusters(t):
 
 def test_data_file(t):
     compare(t, 'data_file=DATA')
+
+
+def test_raw_data_file(t):
+    compare(t, 'data_file=DATA,data_file_raw=on')
+
+
+def test_raw_data_file_with_subclusters(t):
+    compare(t, 'data_file=DATA,data_file_raw=on,extended_l2=on')
 
 
 if __name__ == '__main__':
