@@ -40,6 +40,19 @@ bool has_place(Check& check, const Snapshot& one) {
     return wrong.empty();
 }
 
+// More entries than there may be are cut off by a repair.
+bool cut_overhang(Check& check, Table& table, uint32_t overhang) {
+    if (!check.fixes_all()) {
+        check.say("ERROR snapshot table too large");
+        check.say("You can force-remove all {} overhanging snapshots with qemu-img check -r all", overhang);
+        return false;
+    }
+    check.say("Discarding {} overhanging snapshots", overhang);
+    check.result.corruptions_fixed += overhang;
+    table.repairs += overhang;
+    return true;
+}
+
 // The next entry: false if the table must be longer.
 bool read_entry(Check& check, Table& table) {
     auto rest = std::span<const std::byte>(table.bytes).subspan(std::min<size_t>(table.used, table.bytes.size()));
@@ -80,8 +93,11 @@ Task<int> co_count_snapshots(Check& check, std::vector<L1Place>& l1_tables) {
     if (header.snapshots == 0)
         co_return 0;
     Table table;
+    const uint32_t entries = std::min(header.snapshots, kMaxSnapshots);
+    if (entries < header.snapshots && !cut_overhang(check, table, header.snapshots - entries))
+        co_return -EFBIG;
     bool ends = false;
-    while (table.snapshots.size() < header.snapshots && !ends) {
+    while (table.snapshots.size() < entries && !ends) {
         if (read_entry(check, table))
             continue;
         int ret = co_await co_read_more(check, table);
@@ -89,9 +105,8 @@ Task<int> co_count_snapshots(Check& check, std::vector<L1Place>& l1_tables) {
         if (ret < 0 && !ends)
             co_return ret;
     }
-    if (size_t lost = header.snapshots - table.snapshots.size(); lost > 0) {
-        if (check.repairs(check.fixes_all(), " the snapshot table ends before {} of its {} entries", lost,
-                          header.snapshots))
+    if (size_t lost = entries - table.snapshots.size(); lost > 0) {
+        if (check.repairs(check.fixes_all(), " the snapshot table ends before {} of its {} entries", lost, entries))
             table.repairs++;
         else
             check.incomplete = true;

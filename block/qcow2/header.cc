@@ -113,8 +113,6 @@ Result<void> check_bounds(const Header& header) {
     if (header.reftable_clusters > kMaxReftableBytes >> header.cluster_bits)
         return fail("refcount_table_clusters: {} clusters exceed the limit of {} (8 MiB)", header.reftable_clusters,
                     kMaxReftableBytes >> header.cluster_bits);
-    if (header.snapshots > kMaxSnapshots)
-        return fail("nb_snapshots: {} exceeds the limit of {}", header.snapshots, kMaxSnapshots);
     return {};
 }
 

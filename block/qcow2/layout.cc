@@ -32,6 +32,8 @@ Result<void> check_place(const Table& table, Geometry geometry, uint64_t file_le
 
 Result<void> check_layout(const Header& header, uint64_t file_length) {
     Geometry geometry = header.geometry();
+    if (header.snapshots > kMaxSnapshots)
+        return fail("nb_snapshots: {} exceeds the limit of {}", header.snapshots, kMaxSnapshots);
     if (file_length > kMaxHostOffset)
         file_length = kMaxHostOffset;
     if (header.reftable_clusters == 0)

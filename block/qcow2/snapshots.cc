@@ -175,6 +175,8 @@ Task<Result<void>> co_load_snapshots(Image& image) {
     const Header& header = image.header;
     if (header.snapshots == 0)
         co_return {};
+    if (header.snapshots > kMaxSnapshots)  // which only a check gets to see
+        co_return fail("Snapshot table too large");
     int64_t length = image.file.length();
     if (length < 0)
         co_return fail_errno(static_cast<int>(-length), "Could not get image size");

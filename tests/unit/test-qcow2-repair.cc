@@ -349,6 +349,44 @@ void damage_is_found_and_repaired(gconstpointer data) {
     }
 }
 
+// Those that a repair leaves are as many as there may be.
+void too_many_snapshots_are_cut_off() {
+    if (skip_without_qemu())
+        return;
+    constexpr uint32_t kMost = 65536, kMore = 3;
+    TempDir dir;
+    std::string file = dir.file("image.qcow2");
+    make(source("plain"), dir, file);
+    Patient patient{read_file(file)};
+    const size_t one = patient.u64(64);
+    const size_t bytes = 40 + 24 + 8;  // with the extra data that QEMU writes, an id and a name of one letter
+    Bytes entry(patient.bytes.begin() + static_cast<ptrdiff_t>(one),
+                patient.bytes.begin() + static_cast<ptrdiff_t>(one + bytes));
+    const size_t table = (patient.bytes.size() + patient.cluster() - 1) / patient.cluster() * patient.cluster();
+    patient.bytes.resize(table);
+    for (uint32_t i = 0; i < kMost + kMore; i++) {
+        patient.bytes.insert(patient.bytes.end(), entry.begin(), entry.end());
+        std::ranges::fill_n(entry.begin(), 12, std::byte{0});  // the others have no L1 table
+    }
+    patient.put32(60, kMost + kMore);
+    patient.put64(64, table);
+    write_file(file, patient.bytes);
+    for (CheckFix fix : {CheckFix::None, CheckFix::Leaks}) {
+        Outcome refused = check_image(file, fix);
+        g_assert_false(refused.check.has_value());
+        assert_text(refused.check.error().message, "Check failed: File too large");
+        assert_text(refused.lines.at(1), "You can force-remove all 3 overhanging snapshots with qemu-img check -r all");
+        assert_same(read_file(file), patient.bytes);
+    }
+    Outcome repaired = check_image(file, CheckFix::All);
+    g_assert_true(repaired.check.has_value());
+    assert_text(repaired.lines.at(0), "Discarding 3 overhanging snapshots");
+    g_assert_cmpint(repaired.check->corruptions + repaired.check->leaks + repaired.check->errors, ==, 0);
+    g_assert_cmpint(repaired.check->corruptions_fixed, >=, kMore);
+    g_assert_cmpuint(Patient{read_file(file)}.u32(60), ==, kMost);
+    g_assert_cmpint(run_program({"qemu-img", "check", "-q", "-f", "qcow2", file}), ==, 0);
+}
+
 void counts_of_any_size_are_kept() {
     ClusterCounts counts;
     std::vector<uint64_t> model(5000);
@@ -373,6 +411,7 @@ void counts_of_any_size_are_kept() {
 int main(int argc, char** argv) {
     g_test_init(&argc, &argv, nullptr);
     g_test_add_func("/qcow2-repair/counts-of-any-size-are-kept", counts_of_any_size_are_kept);
+    g_test_add_func("/qcow2-repair/too-many-snapshots-are-cut-off", too_many_snapshots_are_cut_off);
     for (const Damage& damage : kDamages)
         g_test_add_data_func(fmt::format("/qcow2-repair/damage-is-found-and-repaired/{}", damage.name).c_str(), &damage,
                              damage_is_found_and_repaired);
