@@ -41,7 +41,7 @@ Plic::Plic(const std::vector<InterruptLine>& contexts) {
 void Plic::reset() {
     std::lock_guard guard(lock_);
     priority_.fill(0);
-    serving_.fill(0);
+    requested_ = pending_ = level_;
     for (Context& context : contexts_) {
         context.enabled.fill(0);
         context.threshold = 0;
@@ -54,6 +54,7 @@ void Plic::set_level(unsigned source, bool level) {
     if (has(level_, source) == level)
         return;
     change(level_, source, level);
+    request(source);
     update_lines();
 }
 
@@ -73,7 +74,7 @@ uint32_t Plic::read_locked(uint64_t offset) {
         return offset / 4 <= kSources ? priority_[offset / 4] : 0;
     if (offset < kEnabled) {
         const uint64_t word = (offset - kPending) / 4;
-        return word < kWords ? level_[word] & ~serving_[word] : 0;
+        return word < kWords ? pending_[word] : 0;
     }
     if (offset < kContexts) {
         const uint64_t context = (offset - kEnabled) / kEnabledStride, word = (offset - kEnabled) % kEnabledStride / 4;
@@ -115,8 +116,10 @@ void Plic::write_locked(uint64_t offset, uint32_t value) {
             break;
         case kClaim:
             // A completion of what is not enabled for the context is ignored.
-            if (value >= 1 && value <= kSources && has(context.enabled, value))
-                change(serving_, value, false);
+            if (value >= 1 && value <= kSources && has(context.enabled, value)) {
+                change(requested_, value, false);
+                request(value);
+            }
             break;
     }
 }
@@ -125,7 +128,7 @@ void Plic::write_locked(uint64_t offset, uint32_t value) {
 unsigned Plic::best(const Context& context, uint32_t above) const {
     unsigned found = 0;
     for (unsigned word = 0; word < kWords; ++word) {
-        uint32_t sources = level_[word] & ~serving_[word] & context.enabled[word];
+        uint32_t sources = pending_[word] & context.enabled[word];
         for (; sources; sources &= sources - 1) {
             const unsigned source = word * 32 + static_cast<unsigned>(std::countr_zero(sources));
             if (priority_[source] > above) {
@@ -140,10 +143,17 @@ unsigned Plic::best(const Context& context, uint32_t above) const {
 uint32_t Plic::claim(const Context& context) {
     const unsigned source = best(context, 0);  // whatever the threshold is
     if (source) {
-        change(serving_, source, true);
+        change(pending_, source, false);
         update_lines();
     }
     return source;
+}
+
+void Plic::request(unsigned source) {
+    if (!has(level_, source) || has(requested_, source))
+        return;
+    change(requested_, source, true);
+    change(pending_, source, true);
 }
 
 void Plic::update_lines() {

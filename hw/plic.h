@@ -6,9 +6,11 @@
 //     0x200000 + 0x1000 c       threshold of context c: sources above it interrupt
 //     0x200004 + 0x1000 c       read: claim, written: completion
 //
-// Contexts are M-mode and S-mode of hart 0, of hart 1, and so on. As an InterruptSink its inputs are the sources, level
-// triggered: a source is pending while its level is high and its interrupt is not being served. The harts' thread reads
-// and writes the registers, any thread sets levels. Specification: RISC-V Platform-Level Interrupt Controller 1.0.0.
+// Contexts are M-mode and S-mode of hart 0, of hart 1, and so on. As an InterruptSink its inputs are the sources, whose
+// gateways are level triggered: a high level makes one request, which stays pending until it is claimed, whatever the
+// level does meanwhile; the next one comes after the completion, at once if the level is high then. The harts' thread
+// reads and writes the registers, any thread sets levels. Specification: RISC-V Platform-Level Interrupt Controller
+// 1.0.0.
 #pragma once
 
 #include "hw/interrupt.h"
@@ -50,11 +52,14 @@ private:
     void write_locked(uint64_t offset, uint32_t value);
     unsigned best(const Context& context, uint32_t above) const;
     uint32_t claim(const Context& context);
+    void request(unsigned source);  // by the gateway, if it may
     void update_lines();
 
     std::mutex lock_;
     std::array<uint32_t, kSources + 1> priority_{};
-    Sources level_{}, serving_{};
+    Sources level_{};
+    Sources requested_{};  // by the gateway, and not completed
+    Sources pending_{};
     std::vector<Context> contexts_;
 };
 

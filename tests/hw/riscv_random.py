@@ -89,9 +89,28 @@ def random_float(rng):
     return boxed ^ (1 << rng.randrange(32, 64)) if kind == 7 and rng.random() < 0.3 else boxed
 
 
+class Mode:
+    """Where a program runs, and what is protected from it: drawn once, before anything else."""
+
+    def __init__(self, rng):
+        self.privilege = rng.choice('MSSUUU')
+        # 3: Sv39, 4: Sv48, 0: no translation. In M-mode it is seen by MPRV.
+        self.levels = rng.choice([0, 3, 4] if self.privilege != 'M' else [0, 0, 3])
+        # Pages of 4 KiB with permissions of their own, or only large ones where everything is allowed.
+        self.pages = self.levels > 0 and (self.privilege == 'U' or rng.random() < 0.6)
+        self.mprv = self.privilege == 'M' and self.pages
+        self.pmp = rng.random() < 0.5
+        self.tvm, self.tw, self.tsr = (rng.random() < 0.3 for _ in range(3))
+
+    def __str__(self):
+        paging = f'Sv{12 + 9 * self.levels}' + (' small pages' if self.pages else '') if self.levels else 'bare'
+        return ' '.join([self.privilege, paging, *(['PMP'] if self.pmp else []), *(['MPRV'] if self.mprv else [])])
+
+
 class Generator:
     def __init__(self, seed, chunks=150, length=40):
         self.rng = random.Random(seed)
+        self.mode = Mode(self.rng)
         self.chunks = chunks
         self.length = length
 
@@ -153,6 +172,12 @@ class Generator:
             return r_type(f5 << 2 | rng.getrandbits(2), rs2, ADDRESS, f3, self.rd(), 0x2f)
 
         if f5 in (2, 3):
+            # Where it may: without a reservation QEMU's SC does not look whether it might have stored.
+            if self.mode.mprv:
+                return [point, make(0)]
+            if self.mode.pages or self.mode.pmp:
+                step = i_type(0x7f0, ADDRESS, 0, ADDRESS, 0x13)
+                return [i_type(0x7f0, DATA, 0, ADDRESS, 0x13), step, step, make(2), make(3), make(3)]
             return [point, make(2), make(3), make(3)]
         return [point, make(f5)]
 
@@ -208,9 +233,11 @@ class Generator:
 
     def system(self):
         rng = self.rng
-        kind = rng.randrange(8)
+        kind = rng.randrange(9)
         if kind == 0:
             return [rng.choice([0x00000073, 0x00100073, 0x0ff0000f, 0x0000100f, 0x12000073])]
+        if kind == 8:
+            return [self.forbidden()]
         if kind <= 2:  # fcsr and its parts
             return [csr(rng.choice([1, 2, 3]), self.rs(), rng.choice([1, 2, 3, 5, 6, 7]), self.rd())]
         if kind == 3:  # any value will do (not sepc: QEMU 7.2 keeps its lowest bit)
@@ -218,7 +245,7 @@ class Generator:
                         rng.choice([1, 2, 3, 5, 6, 7]), self.rd())]
         if kind == 4:  # read-only, and none
             return [csr(rng.choice([0xf14, 0xf12, 0x7ff, 0x5c0, 0x9ff]), self.rs(), 1, self.rd())]
-        if kind == 5:  # the fields of mstatus that change nothing here: FS, SUM, MXR, SPP, SPIE, SIE, TVM, TW, TSR
+        if kind == 5:  # the fields of mstatus that change nothing here, or only what may be accessed
             field = rng.choice([1 << 1, 1 << 5, 1 << 8, 1 << 18, 1 << 19, 1 << 20, 1 << 21, 1 << 22, 0x6000])
             return [field & 0xfffff000 | ADDRESS << 7 | 0x37, i_type(field & 0xfff, ADDRESS, 0, ADDRESS, 0x13),
                     csr(rng.choice([0x300, 0x300, 0x100]), ADDRESS, rng.choice([2, 3]), self.rd())]
@@ -226,6 +253,28 @@ class Generator:
             return [csr(rng.choice([0x303, 0x304, 0x104]), self.rs(), rng.choice([2, 3]), self.rd()),
                     csr(0x304, 0, 1, 0), csr(0x303, 0, 1, 0)]
         return [rng.choice([0, 0x0000007b, 0xffffffff, 0x0000400f, 0x00006003 | 1 << 12, 0x9c41])]
+
+    def forbidden(self):
+        """What traps in this mode: returns, fences of translations, CSRs of others."""
+        rng, mode = self.rng, self.mode
+        # sfence.vma of an address, of an address space, of both.
+        fence = r_type(9, rng.choice([0, DATA]), rng.choice([0, DATA]), 0, 0, 0x73)
+        if mode.privilege == 'M':
+            return fence
+        none = [0x30200073, csr(rng.choice([0x300, 0x341, 0x3a0, 0x3b0, 0xb00, 0xf14]), self.rs(), 2, self.rd()),
+                csr(rng.choice([0xc00, 0xc01, 0xc02, 0xc03]), 0, 2, self.rd())]
+        if mode.privilege == 'U':
+            none += [0x10200073, fence, csr(rng.choice([0x100, 0x104, 0x140, 0x141, 0x144, 0x180, 0x106]), self.rs(),
+                                            rng.choice([1, 2, 3, 5, 6, 7]), self.rd())]
+            return rng.choice(none)
+        none += [fence]
+        if mode.tvm:
+            none += [csr(0x180, self.rs(), rng.choice([1, 2]), self.rd())]
+        if mode.tw:
+            none += [0x10500073]
+        if mode.tsr:
+            none += [0x10200073]
+        return rng.choice(none)
 
     def one(self):
         make = self.rng.choices([self.integer, self.memory, self.atomic, self.floating, self.compressed, self.system],
@@ -236,15 +285,22 @@ class Generator:
         return Image(self).build()
 
 
-def pack_table(first, table, is_table):
-    """A page table for the first GiBs where they are, or whose first entry is another table."""
-    if is_table:
-        return struct.pack('<512Q', (BASE + table) >> 12 << 10 | 1, *([0] * 511))
-    return struct.pack('<512Q', *((first + (i << 30)) >> 12 << 10 | 0xcf if i < 4 else 0 for i in range(512)))
+VALID, READ, WRITE, EXECUTE, USER, ACCESSED, DIRTY = 1, 2, 4, 8, 16, 64, 128
+ALL = VALID | READ | WRITE | EXECUTE | ACCESSED | DIRTY
+
+
+def entry(address, bits):
+    return address >> 12 << 10 | bits
+
+
+def pack_table(entries):
+    return struct.pack('<512Q', *(entries.get(i, 0) for i in range(512)))
 
 
 class Image:
-    """Lays out: code, trap handler, tables, data, log. It runs in M-mode, or in S-mode with Sv39 or Sv48."""
+    """Lays out: code, trap handler, tables, data, log. Traps are handled in M-mode."""
+
+    TABLES, LEAVES, DATA, LOG = 0xf8000, 0x306000, 0x300000, 0x310000
 
     def __init__(self, generator):
         self.generator = generator
@@ -280,58 +336,120 @@ class Image:
                 out.append(to_bytes(b_type(over + 4, g.rs(), g.rs(), rng.choice([0, 1, 4, 5, 6, 7]))))
         return b''.join(out)
 
+    def page_tables(self, put):
+        """What satp gets: the root's place in the image. The devices, and the memory where it is."""
+        rng, mode = self.rng, self.generator.mode
+        user = USER if mode.privilege == 'U' else 0
+        place = iter(range(self.TABLES, self.TABLES + 0x6000, 0x1000))
+        gigabytes = {i: entry(i << 30, ALL | user) for i in range(4)}
+        if mode.pages:
+            # The data's pages, of which only some may be accessed, lie where they are printed in the end.
+            leaves = {i: entry(BASE + 0x200000 + (i << 12), ALL | user) for i in range(512)}
+            for page in range(0x100, 0x105):
+                bits = ALL | user
+                for flag, likely in ((READ, 0.85), (WRITE, 0.8), (EXECUTE, 0.6), (ACCESSED, 0.6), (DIRTY, 0.6),
+                                     (VALID, 0.93)):
+                    if rng.random() > likely:
+                        bits &= ~flag
+                if rng.random() < 0.2:
+                    bits ^= USER
+                if rng.random() < 0.03:
+                    bits |= 1 << rng.choice([8, 9, 54, 60, 61, 63])
+                leaves[page] = entry(BASE + 0x200000 + (page << 12), bits)
+            put(self.LEAVES, pack_table(leaves))
+            middle = next(place)
+            large = {i: entry(BASE + (i << 21), ALL | user) for i in range(512)}
+            large[1] = entry(BASE + self.LEAVES, VALID)
+            put(middle, pack_table(large))
+            gigabytes[2] = entry(BASE + middle, VALID)
+        root = next(place)
+        put(root, pack_table(gigabytes))
+        if mode.levels == 4:
+            top = next(place)
+            put(top, pack_table({0: entry(BASE + root, VALID)}))
+            root = top
+        return root
+
+    def protections(self):
+        """Pairs of pmpaddr and pmpcfg: what the data may not be used for, and the rest may be used for everything."""
+        rng, mode = self.rng, self.generator.mode
+        entries = []
+        while mode.pmp and len(entries) < 12:
+            if rng.random() < 0.2:
+                break
+            # Nothing smaller: QEMU 7.2 does not see an entry that lies within a misaligned access.
+            size = 1 << rng.randrange(3, 13)
+            start = BASE + self.DATA + (rng.randrange(0x2000, 0x5000) & -size)
+            allowed = rng.choice([0, 1, 3, 4, 5, 7])
+            # Locked, it holds in M-mode, too; there the data is printed in the end, so that it may not be much.
+            if mode.privilege == 'M' and size <= 64 and not mode.mprv:
+                allowed |= 0x80
+            kind = rng.randrange(3)
+            if kind == 0:
+                entries += [(start >> 2, rng.choice([0, 0, allowed & 7])),
+                            ((start >> 2) + rng.randrange(2, max(3, min(size, 1024) >> 2)), allowed | 1 << 3)]
+            else:
+                entries += [(start >> 2 | ((size >> 3) - 1), allowed | 3 << 3)]
+        return entries + [((1 << 54) - 1, 0x1f)]
+
     def build(self):
         g, rng = self.generator, self.rng
-        levels = rng.choice([0, 3, 4])
-        supervisor = levels > 0
-        status = 0x100 if supervisor else 0x300
-        page_table = 0xf8000
-        handler, tables, data, log = 0x100, 0x100000, 0x300000, 0x310000
-        out = bytearray(0x310000)
+        mode = g.mode
+        status = {'M': 0x300, 'S': 0x100, 'U': None}[mode.privilege]
+        handler, tables, data, log = 0x100, 0x100000, self.DATA, self.LOG
+        out = bytearray(log)
 
         def put(at, code):
             out[at:at + len(code)] = code
             return at + len(code)
 
-        # The handler: logs mcause, mtval and mepc, and skips the instruction.
-        at = handler
-        code = b''.join(map(to_bytes, [
-            s_type(0, 5, LOG, 3, 0x23), s_type(8, 6, LOG, 3, 0x23),
-            csr(0x342, 0, 2, 5), s_type(16, 5, LOG, 3, 0x23),
-            csr(0x343, 0, 2, 5), s_type(24, 5, LOG, 3, 0x23),
-            csr(0x341, 0, 2, 5), s_type(32, 5, LOG, 3, 0x23),
-            i_type(0, 5, 5, 6, 0x03),                              # lhu x6, (x5)
-            i_type(3, 6, 7, 6, 0x13), i_type(-3, 6, 0, 6, 0x13),   # andi 3; addi -3
-            i_type(1, 6, 3, 6, 0x13),                              # sltiu x6, x6, 1: it is of 4 bytes
-            i_type(1, 6, 1, 6, 0x13), i_type(2, 6, 0, 6, 0x13),    # 2 or 4
-            r_type(0, 6, 5, 0, 5, 0x33), csr(0x341, 5, 1, 0),
-            # mret to where it came from.
-            i_type(0, LOG, 3, 5, 0x03), i_type(8, LOG, 3, 6, 0x03),
-            i_type(40, LOG, 0, LOG, 0x13),
-            0x30200073]))
-        assert put(at, code) <= 0x200
+        # The handler: logs mcause, mtval and mepc, and skips the instruction; from the last one it goes on to `end`.
+        def handle(end):
+            code = b''.join(map(to_bytes, [
+                s_type(0, 5, LOG, 3, 0x23), s_type(8, 6, LOG, 3, 0x23),
+                csr(0x342, 0, 2, 5), s_type(16, 5, LOG, 3, 0x23),
+                csr(0x343, 0, 2, 5), s_type(24, 5, LOG, 3, 0x23),
+                csr(0x341, 0, 2, 5), s_type(32, 5, LOG, 3, 0x23)]))
+            code += pc_relative(6, end - handler - len(code))
+            code += to_bytes(b_type(8, 6, 5, 1))
+            code += to_bytes(j_type(end + 4 - handler - len(code), 0))
+            code += b''.join(map(to_bytes, [
+                i_type(0, 5, 5, 6, 0x03),                              # lhu x6, (x5)
+                i_type(3, 6, 7, 6, 0x13), i_type(-3, 6, 0, 6, 0x13),   # andi 3; addi -3
+                i_type(1, 6, 3, 6, 0x13),                              # sltiu x6, x6, 1: it is of 4 bytes
+                i_type(1, 6, 1, 6, 0x13), i_type(2, 6, 0, 6, 0x13),    # 2 or 4
+                r_type(0, 6, 5, 0, 5, 0x33), csr(0x341, 5, 1, 0),
+                # mret to where it came from.
+                i_type(0, LOG, 3, 5, 0x03), i_type(8, LOG, 3, 6, 0x03),
+                i_type(40, LOG, 0, LOG, 0x13),
+                0x30200073]))
+            assert put(handler, code) <= 0x200
 
-        start = pc_relative(5, handler) + to_bytes(csr(0x305, 5, 1, 0))
-        start += to_bytes(0x00006000 | 5 << 7 | 0x37) + to_bytes(csr(0x300, 5, 2, 0))
-        start += pc_relative(LOG, log - len(start))
-        if supervisor:
-            # PMP lets everything pass; Sv39 or Sv48 with one large page for each GiB; MRET to S-mode.
-            put(page_table, pack_table(0, page_table + 0x1000, levels == 4))
-            put(page_table + 0x1000, pack_table(0, 0, False))
-            root = page_table if levels == 4 else page_table + 0x1000
-            start += b''.join(map(to_bytes, [
-                i_type(-1, 0, 0, 5, 0x13), csr(0x3b0, 5, 1, 0), i_type(0x1f, 0, 0, 5, 0x13), csr(0x3a0, 5, 1, 0),
-                # satp: the mode, and the root's page number
-                i_type(5 + levels, 0, 0, 5, 0x13), i_type(60, 5, 1, 5, 0x13)]))
-            start += pc_relative(6, root - len(start))
-            start += b''.join(map(to_bytes, [
-                i_type(12, 6, 5, 6, 0x13), r_type(0, 6, 5, 6, 5, 0x33), csr(0x180, 5, 1, 0),
-                0x00001000 | 6 << 7 | 0x37, i_type(-0x800, 6, 0, 6, 0x13), csr(0x300, 6, 2, 0)]))
-            start += pc_relative(5, 0x1000 - len(start))
-            start += to_bytes(csr(0x341, 5, 1, 0)) + to_bytes(0x30200073)
-        assert put(0, start) < handler
-        at = len(start)
-        put(at, to_bytes(j_type(0x1000 - at, 0)))
+        at = put(0, to_bytes(j_type(0x200, 0)))
+        at = put(0x200, pc_relative(5, handler - 0x200) + to_bytes(csr(0x305, 5, 1, 0)))
+        at = put(at, pc_relative(LOG, log - at))
+        for number, (address, config) in enumerate(self.protections()):
+            # By way of the table, in whose beginning they are put.
+            put(tables + 16 * number, struct.pack('<QQ', address, config << 8 * (number % 8)))
+            at = put(at, pc_relative(5, tables + 16 * number - at))
+            at = put(at, b''.join(map(to_bytes, [
+                i_type(0, 5, 3, 6, 0x03), i_type(8, 5, 3, 5, 0x03),
+                csr(0x3b0 + number, 6, 1, 0), csr(0x3a0 + number // 8 * 2, 5, 2, 0)])))
+        if mode.levels:
+            root = self.page_tables(put)
+            # satp: the mode, and the root's page number
+            at = put(at, b''.join(map(to_bytes, [i_type(5 + mode.levels, 0, 0, 5, 0x13), i_type(60, 5, 1, 5, 0x13)])))
+            at = put(at, pc_relative(6, root - at))
+            at = put(at, b''.join(map(to_bytes, [i_type(12, 6, 5, 6, 0x13), r_type(0, 6, 5, 6, 5, 0x33),
+                                                 csr(0x180, 5, 1, 0)])))
+        bits = 0x6000 | mode.tvm << 20 | mode.tw << 21 | mode.tsr << 22 if mode.privilege != 'M' else 0x6000
+        bits |= {'M': 0x1800, 'S': 0x800, 'U': 0}[mode.privilege]
+        at = put(at, b''.join(map(to_bytes, [
+            bits + 0x800 & 0xfffff000 | 6 << 7 | 0x37, i_type(bits, 6, 0, 6, 0x13), csr(0x300, 6, 1, 0)])))
+        at = put(at, pc_relative(5, 0x1000 - at))
+        at = put(at, to_bytes(csr(0x341, 5, 1, 0)) + to_bytes(0x30200073))
+        assert at < 0x1000
+        tables += 0x1000
         at = 0x1000
         table = tables
         for _ in range(g.chunks):
@@ -340,7 +458,7 @@ class Image:
             put(table, struct.pack('<65Q', *values))
             # FP on; f0 to f31, fcsr, x1 to x28, the pointers.
             at = put(at, pc_relative(DATA, table - at))
-            code = [0x00006000 | 5 << 7 | 0x37, csr(status, 5, 2, 0)]
+            code = [0x00006000 | 5 << 7 | 0x37, csr(status, 5, 2, 0)] if status else []
             code += [i_type(8 * i, DATA, 3, i, 0x07) for i in range(32)]
             code += [i_type(8 * 64, DATA, 3, 5, 0x03), csr(3, 5, 1, 0)]
             code += [i_type(8 * (32 + i), DATA, 3, i, 0x03) for i in range(1, 30)]
@@ -348,18 +466,29 @@ class Image:
             at = put(at, pc_relative(SP, data + 0x2800 + rng.randrange(64) * 8 - at))
             at = put(at, pc_relative(DATA2, data + 0x3000 + rng.randrange(-9, 9) - at))
             at = put(at, pc_relative(DATA, data + 0x4000 - at))
+            mprv, mpp = 0x20000, rng.choice([0, 0x800])
+            if mode.mprv:
+                at = put(at, b''.join(map(to_bytes, [
+                    0x00002000 | ADDRESS << 7 | 0x37, i_type(-0x800, ADDRESS, 0, ADDRESS, 0x13),
+                    csr(0x300, ADDRESS, 3, 0), mprv + mpp + 0x800 & 0xfffff000 | ADDRESS << 7 | 0x37,
+                    i_type(mpp, ADDRESS, 0, ADDRESS, 0x13), csr(0x300, ADDRESS, 2, 0)])))
             at = put(at, self.jumps([g.one() for _ in range(g.length)]))
+            if mode.mprv:
+                at = put(at, to_bytes(mprv | ADDRESS << 7 | 0x37) + to_bytes(csr(0x300, ADDRESS, 3, 0)))
             # The record.
             code = [s_type(8 * i, i, LOG, 3, 0x23) for i in range(32)]
-            code += [csr(status, 0, 2, 5), s_type(8 * 32, 5, LOG, 3, 0x23),
-                     0x00006000 | 5 << 7 | 0x37, csr(status, 5, 2, 0),
-                     csr(3, 0, 2, 5), s_type(8 * 33, 5, LOG, 3, 0x23), i_type(34 * 8, LOG, 0, LOG, 0x13)]
+            if status:
+                code += [csr(status, 0, 2, 5), s_type(8 * 32, 5, LOG, 3, 0x23),
+                         0x00006000 | 5 << 7 | 0x37, csr(status, 5, 2, 0)]
+            code += [csr(3, 0, 2, 5), s_type(8 * 33, 5, LOG, 3, 0x23), i_type(34 * 8, LOG, 0, LOG, 0x13)]
             code += [s_type(8 * i, i, LOG, 3, 0x27) for i in range(32)]
             code += [i_type(32 * 8, LOG, 0, LOG, 0x13)]
             at = put(at, b''.join(map(to_bytes, code)))
             table += 65 * 8
-        # The end: the data and the log, as bytes.
+        # The end: in M-mode the data and the log, as bytes.
         assert at < 0xf0000 and table < data
+        handle(at)
+        at = put(at, to_bytes(0x00000073))
         at = put(at, pc_relative(5, data - at))
         loop = [UART & 0xfffff000 | 6 << 7 | 0x37, i_type(0, 5, 4, 7, 0x03), s_type(0, 7, 6, 0, 0x23),
                 i_type(1, 5, 0, 5, 0x13), b_type(-12, LOG, 5, 1)]

@@ -122,6 +122,33 @@ void test_an_interrupt_is_claimed_once_and_comes_again_if_its_level_stays() {
     g_assert_false(t.wires.level[1]);
 }
 
+void test_a_request_stays_until_it_is_claimed() {
+    PlicTest t;
+    t.priority(10, 1);
+    t.plic.set_level(10, true);
+    t.plic.set_level(10, false);
+    g_assert_cmpuint(t.plic.read(0x1000, 4), ==, 1 << 10);
+    t.enable(1, 10);
+    g_assert_true(t.wires.level[1]);
+    g_assert_cmpuint(t.claim(1), ==, 10);
+    // The gateway lets no other one pass before the completion, and does not count them.
+    for (int i = 0; i < 3; ++i) {
+        t.plic.set_level(10, true);
+        t.plic.set_level(10, false);
+    }
+    g_assert_cmpuint(t.claim(1), ==, 0);
+    t.complete(1, 10);
+    g_assert_cmpuint(t.claim(1), ==, 0);
+    t.plic.set_level(10, true);
+    g_assert_cmpuint(t.claim(1), ==, 10);
+    // A reset forgets what was under way, and asks the levels.
+    t.plic.reset();
+    g_assert_cmpuint(t.plic.read(0x1000, 4), ==, 1 << 10);
+    t.plic.set_level(10, false);
+    t.plic.reset();
+    g_assert_cmpuint(t.plic.read(0x1000, 4), ==, 0);
+}
+
 void test_the_highest_priority_above_the_threshold_is_first() {
     PlicTest t;
     for (unsigned source : {3u, 40u, 96u}) {
@@ -347,6 +374,7 @@ int main(int argc, char** argv) {
     g_test_add_func("/aclint/mtime-is-the-clock-and-can-be-set", test_mtime_is_the_clock_and_can_be_set);
     g_test_add_func("/plic/an-interrupt-is-claimed-once-and-comes-again-if-its-level-stays",
                     test_an_interrupt_is_claimed_once_and_comes_again_if_its_level_stays);
+    g_test_add_func("/plic/a-request-stays-until-it-is-claimed", test_a_request_stays_until_it_is_claimed);
     g_test_add_func("/plic/the-highest-priority-above-the-threshold-is-first",
                     test_the_highest_priority_above_the_threshold_is_first);
     g_test_add_func("/plic/priority-zero-never-interrupts", test_priority_zero_never_interrupts);
