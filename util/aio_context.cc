@@ -28,6 +28,11 @@ thread_local AioContext* current_context = nullptr;
     return std::exchange(current_context, context);
 }
 
+// Who yields a CPU that others compute on gets it back after milliseconds, much later than who sleeps and is woken. So a
+// thread to which that happens spins no more for a while, kPenance times as long as it was without the CPU.
+constexpr int64_t kLostCpuNs = 50'000, kPenance = 100;
+thread_local int64_t no_spinning_until = 0;
+
 constexpr unsigned kReadyRounds = 16;  // of the ready list before the kernel is asked again
 
 }  // namespace
@@ -158,18 +163,26 @@ bool AioContext::spin() {
     const int64_t ns = poll_time_.ns(poll_max_ns_.load(std::memory_order_relaxed));
     if (ns == 0)
         return false;
-    int64_t start = now_ns();
+    int64_t now = now_ns();
+    if (now < no_spinning_until)
+        return false;
     int64_t end = timers_->earliest();
-    if (end - start > ns)
-        end = start + ns;
+    if (end - now > ns)
+        end = now + ns;
     do {
         for (unsigned i = 0; i < 16; i++) {
             if (engine_->look() || something_ready())
                 return true;
             __builtin_ia32_pause();
         }
+        const int64_t before = now;
         sched_yield();
-    } while (now_ns() < end);
+        now = now_ns();
+        if (now - before > kLostCpuNs) {
+            no_spinning_until = now + kPenance * (now - before);
+            return something_ready();
+        }
+    } while (now < end);
     return false;
 }
 

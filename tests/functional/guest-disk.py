@@ -2,8 +2,8 @@
 """A guest and its virtio disks, on our machine and on QEMU's."""
 
 from ashlar_test import MIB, Skip, check, equal, main, program, qemu_in_our_place, skip
-from guest import (CHECK, EVENT_INDEX, INDIRECT, LEGACY, LOAD, MODERN, QEMU, Guest, build, check_loaded, disk,
-                   task_image)
+from guest import (CHECK, COMPUTE, EVENT_INDEX, INDIRECT, LEGACY, LOAD, MODERN, QEMU, Guest, build, check_loaded,
+                   disk, task_image)
 
 
 def has_oracle():
@@ -49,6 +49,17 @@ def run_load(t, version, *options, depth=8, sectors=16, passes=3, format='raw', 
         t.run('ashlar-img', 'check', image)
         t.run('ashlar-img', 'convert', '-f', format, '-O', 'raw', image, raw)
     check_loaded(raw, passes, sectors)
+
+
+def test_a_guest_computes_while_its_disk_works(t):
+    def compute(depth):
+        image = task_image(t, 'compute.img', 4 * MIB, mode=COMPUTE, passes=4, depth=depth, sectors=8)
+        said = Guest(t, build(t, 'disk'), *MODERN, *disk(image)).wait()
+        return dict(line.rsplit(' ', 1) for line in said.splitlines() if ' ' in line)
+
+    alone, beside = compute(0), compute(16)
+    equal(beside['result'], alone['result'], 'what it computes')
+    check(int(alone['requests']) == 0 and int(beside['requests']) > 0, f'{alone}, {beside}')
 
 
 def test_what_a_guest_writes_is_in_the_image(t):

@@ -10,7 +10,7 @@ QEMU = 'qemu-system-riscv64'
 LEGACY, MODERN = ('-global', 'virtio-mmio.force-legacy=true'), ('-global', 'virtio-mmio.force-legacy=false')
 
 # What disk.c does, and features that it is to leave alone.
-CHECK, LOAD, MEASURE = 1, 2, 3
+CHECK, LOAD, MEASURE, COMPUTE = 1, 2, 3, 4
 INDIRECT, EVENT_INDEX = 1 << 28, 1 << 29
 SECTOR = 512
 FIRST_LOADED = 128  # the sector where LOAD begins

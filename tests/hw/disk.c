@@ -1,13 +1,13 @@
 // What a guest does with its disks: the first sector of the first one says what. The host looks at the result.
 #include "virtio.h"
 
-enum mode { kCheck = 1, kLoad = 2, kMeasure = 3 };
+enum mode { kCheck = 1, kLoad = 2, kMeasure = 3, kCompute = 4 };
 
 // In sector 0.
 struct task {
     uint32_t magic;  // "task"
     uint32_t mode;
-    uint32_t passes;    // kLoad; kMeasure: requests
+    uint32_t passes;    // kLoad; kMeasure: requests; kCompute: pieces of work
     uint32_t depth;     // requests at a time, at most kMaxDepth
     uint32_t sectors;   // of a request
     uint64_t unwanted;  // features
@@ -32,6 +32,7 @@ static _Alignas(16) struct descriptor tables[kMaxDepth][3];
 static struct virtio disk;
 static volatile unsigned ticks;
 static uint64_t tick_length;
+static void (*when_interrupted)(void);
 
 static void on_interrupt(unsigned cause) {
     if (cause == 7) {
@@ -43,6 +44,8 @@ static void on_interrupt(unsigned cause) {
             virtio_interrupt(&disk);
         else
             fail("an interrupt of source ", source);
+        if (when_interrupted)
+            when_interrupted();
         plic_complete(source);
     } else {
         fail("an interrupt of cause ", cause);
@@ -254,6 +257,55 @@ static void measure(const struct task* task, uint64_t capacity) {
     put_line("interrupts ", disk.interrupts);
 }
 
+// Computes, and never waits; from the interrupts as many random reads are made as the disk takes.
+static struct {
+    const struct task* task;
+    uint64_t random, slots, requests;
+} background;
+
+static void read_again(unsigned n) {
+    background.random = background.random * 6364136223846793005u + 1442695040888963407u;
+    begin(n, kIn, (background.random >> 20) % background.slots * background.task->sectors,
+          512 * background.task->sectors, disk.features & kFeatureIndirect);
+}
+
+static void read_all_again(void) {
+    const uint16_t before = disk.made;
+    while (virtio_has_used(&disk)) {
+        const unsigned n = virtio_take_used(&disk, 0) / 3;
+        if (statuses[n] != 0)
+            fail("a read has status ", statuses[n]);
+        ++background.requests;
+        read_again(n);
+    }
+    if (before != disk.made)
+        virtio_notify(&disk, 0, before);
+}
+
+static void compute(const struct task* task, uint64_t capacity) {
+    background.task = task;
+    background.random = 1;
+    background.slots = capacity / task->sectors;
+    const uint64_t start = now(), count = csr_read(minstret);
+    if (task->depth) {
+        when_interrupted = read_all_again;
+        const uint16_t before = disk.made;
+        for (unsigned n = 0; n < task->depth; ++n)
+            read_again(n);
+        virtio_notify(&disk, 0, before);
+    }
+    csr_set(mstatus, kMstatusMie);
+    uint64_t x = 88172645463325252u;
+    for (uint32_t pass = 0; pass < task->passes; ++pass)
+        for (unsigned i = 0; i < 1000000; ++i)
+            x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+    csr_clear(mstatus, kMstatusMie);
+    put_line("ticks ", now() - start);
+    put_line("instructions ", csr_read(minstret) - count);
+    put_line("requests ", background.requests);
+    put_line("result ", x);
+}
+
 static void guest_main(void) {
     if (!virtio_find(&disk, 2))
         fail("there is no disk", 0);
@@ -276,6 +328,8 @@ static void guest_main(void) {
         load(&task, capacity);
     else if (task.mode == kMeasure)
         measure(&task, capacity);
+    else if (task.mode == kCompute)
+        compute(&task, capacity);
     else
         fail("no such task: ", task.mode);
     put("done\n");

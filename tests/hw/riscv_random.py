@@ -113,6 +113,7 @@ class Generator:
         self.mode = Mode(self.rng)
         self.chunks = chunks
         self.length = length
+        self.bases = {}  # of the chunk: where the pointers into the data point, relative to the image
 
     # --- Random instructions: lists of bits, that belong together.
 
@@ -148,8 +149,11 @@ class Generator:
 
     def memory(self):
         rng = self.rng
-        imm = rng.randrange(-2048, 2041)
+        imm = rng.randrange(-2040, 2041)
         base = rng.choice([DATA, DATA, DATA2, SP])
+        # What crosses into another page is one access for QEMU's PMP, and two for ours.
+        if self.mode.pmp and (self.bases[base] + imm) % 4096 > 4088:
+            imm -= 8
         kind = rng.randrange(4)
         if kind == 0:
             return [i_type(imm, base, rng.randrange(8), self.rd(), 0x03)]
@@ -339,7 +343,7 @@ class Image:
     def page_tables(self, put):
         """What satp gets: the root's place in the image. The devices, and the memory where it is."""
         rng, mode = self.rng, self.generator.mode
-        user = USER if mode.privilege == 'U' else 0
+        user = USER if mode.privilege == 'U' or mode.mprv else 0
         place = iter(range(self.TABLES, self.TABLES + 0x6000, 0x1000))
         gigabytes = {i: entry(i << 30, ALL | user) for i in range(4)}
         if mode.pages:
@@ -463,15 +467,16 @@ class Image:
             code += [i_type(8 * 64, DATA, 3, 5, 0x03), csr(3, 5, 1, 0)]
             code += [i_type(8 * (32 + i), DATA, 3, i, 0x03) for i in range(1, 30)]
             at = put(at, b''.join(map(to_bytes, code)))
-            at = put(at, pc_relative(SP, data + 0x2800 + rng.randrange(64) * 8 - at))
-            at = put(at, pc_relative(DATA2, data + 0x3000 + rng.randrange(-9, 9) - at))
-            at = put(at, pc_relative(DATA, data + 0x4000 - at))
-            mprv, mpp = 0x20000, rng.choice([0, 0x800])
+            g.bases = {SP: data + 0x2800 + rng.randrange(64) * 8,
+                       DATA2: data + 0x3000 + rng.randrange(0 if mode.pmp else -9, 9), DATA: data + 0x4000}
+            for register, address in g.bases.items():
+                at = put(at, pc_relative(register, address - at))
+            # As in U-mode: that is what MPP is after a trap, and QEMU 7.2 keeps translations of what it was before.
+            mprv = 0x20000
             if mode.mprv:
                 at = put(at, b''.join(map(to_bytes, [
                     0x00002000 | ADDRESS << 7 | 0x37, i_type(-0x800, ADDRESS, 0, ADDRESS, 0x13),
-                    csr(0x300, ADDRESS, 3, 0), mprv + mpp + 0x800 & 0xfffff000 | ADDRESS << 7 | 0x37,
-                    i_type(mpp, ADDRESS, 0, ADDRESS, 0x13), csr(0x300, ADDRESS, 2, 0)])))
+                    csr(0x300, ADDRESS, 3, 0), mprv | ADDRESS << 7 | 0x37, csr(0x300, ADDRESS, 2, 0)])))
             at = put(at, self.jumps([g.one() for _ in range(g.length)]))
             if mode.mprv:
                 at = put(at, to_bytes(mprv | ADDRESS << 7 | 0x37) + to_bytes(csr(0x300, ADDRESS, 3, 0)))
