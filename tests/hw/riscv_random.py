@@ -245,7 +245,9 @@ class Generator:
         if kind <= 2:  # fcsr and its parts
             return [csr(rng.choice([1, 2, 3]), self.rs(), rng.choice([1, 2, 3, 5, 6, 7]), self.rd())]
         if kind == 3:  # any value will do (not sepc: QEMU 7.2 keeps its lowest bit)
-            return [csr(rng.choice([0x140, 0x142, 0x143, 0x342, 0x343]), self.rs(),
+            # Nor mcause, where an AMO may have faulted.
+            number = rng.choice([0x140, 0x142, 0x143, 0x343, 0x143 if self.mode.pages or self.mode.pmp else 0x342])
+            return [csr(number, self.rs(),
                         rng.choice([1, 2, 3, 5, 6, 7]), self.rd())]
         if kind == 4:  # read-only, and none
             return [csr(rng.choice([0xf14, 0xf12, 0x7ff, 0x5c0, 0x9ff]), self.rs(), 1, self.rd())]
