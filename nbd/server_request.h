@@ -75,6 +75,7 @@ private:
     unsigned free_count_ = 0;
     ServerRequest* free_ = nullptr;
     CoEvent room_;
+    PagePipe::Keeper pipes_;
 };
 
 }  // namespace ashlar::nbd

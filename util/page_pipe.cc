@@ -26,7 +26,20 @@ bool survives_a_broken_pipe() {
 struct PagePipe::Cache {
     std::vector<Pipe> free;
     unsigned made = 0;
+    unsigned keepers = 0;
 };
+
+PagePipe::Keeper::Keeper() {
+    cache().keepers++;
+}
+
+PagePipe::Keeper::~Keeper() {
+    Cache& own = cache();
+    if (--own.keepers > 0)
+        return;
+    own.made -= static_cast<unsigned>(own.free.size());
+    own.free.clear();
+}
 
 PagePipe::Cache& PagePipe::cache() {
     static thread_local Cache cache;
@@ -54,7 +67,7 @@ bool PagePipe::add_pipe() {
 
 void PagePipe::give_back(Pipe pipe) {
     Cache& own = cache();
-    if (pipe.bytes > 0) {
+    if (pipe.bytes > 0 || own.keepers == 0) {
         own.made--;  // closed, which empties it
         return;
     }

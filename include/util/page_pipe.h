@@ -20,6 +20,14 @@ namespace ashlar {
 
 class PagePipe {
 public:
+    // While one lives, its thread keeps pipes that have become empty for the next who needs one.
+    class Keeper {
+    public:
+        Keeper();
+        ~Keeper();
+        Keeper(const Keeper&) = delete;
+    };
+
     PagePipe() = default;
     PagePipe(const PagePipe&) = delete;
     ~PagePipe() { reset(); }

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <deque>
 #include <filesystem>
+#include <optional>
 
 #include "tests/unit/runtime_test.h"
 #include "tests/unit/temp_dir.h"
@@ -145,7 +146,8 @@ void what_the_file_does_not_have_is_refused() {
 
 void there_are_only_so_many_pipes_and_they_are_used_again() {
     File file;
-    std::ptrdiff_t most = 0;
+    std::ptrdiff_t least = open_descriptors(), most = 0;
+    std::optional<PagePipe::Keeper> keeper(std::in_place);
     for (int round = 0; round < 20; round++) {
         std::deque<PagePipe> many;
         for (;;) {
@@ -162,6 +164,23 @@ void there_are_only_so_many_pipes_and_they_are_used_again() {
             most = open_descriptors();
         g_assert_cmpint(open_descriptors(), <=, most);
     }
+    int fds[2];
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
+    UniqueFd to(fds[0]), from(fds[1]);
+    PagePipe pages;
+    auto send = [&] {
+        g_assert_true(pages.add_file(file.fd.get(), 0, 4096));
+        g_assert_cmpint(pages.move_to(to.get()), ==, 4096);
+        pages.reset();
+        char data[4096];
+        g_assert_cmpint(read(from.get(), data, sizeof data), ==, sizeof data);
+    };
+    send();
+    g_assert_cmpint(open_descriptors(), ==, least + 4);  // two of the pair, and of the pipe that is kept
+    keeper.reset();
+    g_assert_cmpint(open_descriptors(), ==, least + 2);
+    send();
+    g_assert_cmpint(open_descriptors(), ==, least + 2);
 }
 
 }  // namespace
