@@ -1,6 +1,7 @@
 #include "block/image_info.h"
 
 #include "block/file_name.h"
+#include "block/host_storage.h"
 #include "block/image_format.h"
 #include "util/json.h"
 
@@ -57,15 +58,37 @@ std::vector<SnapshotInfo> snapshot_infos(const BlockDriverState& node) {
     return infos;
 }
 
+namespace {
+
+// Whether its data come from a file or a device of this host in the end.
+bool is_on_host(const BlockDriverState& node) {
+    if (HostStorage::of(node))
+        return true;
+    BdrvChild* child = node.primary_child();
+    return child && is_on_host(child->node());
+}
+
+}  // namespace
+
+BdrvChild* layer_below(const BlockDriverState& node) {
+    return node.type().is_filter ? node.primary_child() : node.cow_child();
+}
+
 ImageInfo image_info(BlockDriverState& node, bool with_backing) {
     ImageInfo info{.filename = node.filename(), .format = std::string(node.type().name)};
     const BlockDriver& driver = node.driver();
     const ImageFormat* format = node.driver().image_format();
-    info.dirty_flag = format && format->is_dirty();
+    if (format)
+        info.dirty_flag = format->is_dirty();
+    else if (is_on_host(node))
+        info.dirty_flag = false;
     if (int64_t size = driver.allocated_size(); size >= 0)
         info.actual_size = size;
     info.virtual_size = std::max<int64_t>(node.length(), 0);
-    if (int64_t size = driver.cluster_size(); size > 0)
+    const BlockDriverState* shown = &node;
+    while (shown->type().is_filter)
+        shown = &shown->primary_child()->node();
+    if (int64_t size = shown->driver().cluster_size(); size > 0)
         info.cluster_size = size;
     if (JsonBox specific = driver.specific_info(); specific.has_value())
         info.format_specific = specific;
@@ -84,8 +107,8 @@ ImageInfo image_info(BlockDriverState& node, bool with_backing) {
         info.backing_filename = info.full_backing_filename = child->node().filename();
         info.backing_filename_format = child->node().type().name;
     }
-    if (child && with_backing)
-        info.backing_image = std::make_shared<ImageInfo>(image_info(child->node(), true));
+    if (BdrvChild* below = layer_below(node); below && with_backing)
+        info.backing_image = std::make_shared<ImageInfo>(image_info(below->node(), true));
     return info;
 }
 

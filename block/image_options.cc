@@ -2,6 +2,9 @@
 
 #include "util/json.h"
 
+#include <fmt/ranges.h>
+#include <algorithm>
+
 namespace ashlar {
 
 Result<Json> image_options(const DriverRegistry& drivers, std::string filename, std::string format,
@@ -27,6 +30,14 @@ Result<Json> image_options(const DriverRegistry& drivers, std::string filename, 
     }
     options["file"] = std::move(file);
     return options;
+}
+
+std::string formats_help(const DriverRegistry& drivers) {
+    std::vector<std::string_view> names;
+    for (const DriverType* type : drivers.types())
+        names.push_back(type->name);
+    std::ranges::sort(names);
+    return fmt::format("Supported formats: {}\n", fmt::join(names, " "));
 }
 
 }  // namespace ashlar

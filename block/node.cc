@@ -134,8 +134,10 @@ void BlockDriverState::describe_options() {
 
 Json BlockDriverState::full_options() const {
     Json all = *options_;
+    // What the image itself names it finds again.
     for (const auto& child : children_)
-        all[child->name()] = child->node().full_options();
+        if (has(child->role(), ChildRole::Primary) || driver_options_->contains(child->name()))
+            all[child->name()] = child->node().full_options();
     return all;
 }
 

@@ -147,7 +147,7 @@ Task<Result<std::vector<BlockStats>>> query_blockstats(Daemon& daemon, QueryNode
     if (args.query_nodes) {
         for (BlockDriverState* node : daemon.graph().nodes())
             if (node->driver_is_open())
-                list.push_back(node_stats(*node));
+                list.push_back(node_stats(*node, false));
         co_return list;
     }
     for (BlockBackend* backend : daemon.graph().backends())

@@ -36,7 +36,8 @@ const OptionSet<BlockDeviceInfo>& BlockDeviceInfo::options() {
                                 .required("ro", &Info::ro, "read-only")
                                 .required("drv", &Info::drv, "driver")
                                 .optional("backing_file", &Info::backing_file, "name of the backing file")
-                                .required("backing_file_depth", &Info::backing_file_depth, "backing files below")
+                                .required("backing_file_depth", &Info::backing_file_depth,
+                                          "layers below: backing files, and what is filtered")
                                 .required("encrypted", &Info::encrypted, "whether the image is encrypted")
                                 .required("detect_zeroes", &Info::detect_zeroes, "what becomes of writes of zeroes")
                                 .include(&Info::limits)
@@ -59,11 +60,6 @@ const OptionSet<BlockInfo>& BlockInfo::options() {
 }
 
 namespace {
-
-BlockDriverState* backing_node(const BlockDriverState& node) {
-    BdrvChild* child = node.cow_child();
-    return child ? &child->node() : nullptr;
-}
 
 // The limits as query-block shows them: bursts only where there are some.
 QmpThrottleLimits shown_limits(const ThrottleConfig& config) {
@@ -112,7 +108,7 @@ BlockDeviceInfo block_device_info(BlockDriverState& node, const BlockBackend* ba
     info.drv = node.type().name;
     info.image = image_info(node, with_backing);
     info.backing_file = info.image.full_backing_filename;
-    for (BlockDriverState* below = backing_node(node); below; below = backing_node(*below))
+    for (BdrvChild* below = layer_below(node); below; below = layer_below(below->node()))
         ++info.backing_file_depth;
     info.detect_zeroes = node.flags().detect_zeroes;
     info.cache = {!backend || backend->write_cache(), node.flags().direct, node.flags().no_flush};

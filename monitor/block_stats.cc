@@ -1,6 +1,8 @@
 #include "monitor/block_stats.h"
 
 #include "block/accounting.h"
+#include "block/host_storage.h"
+#include "block/image_info.h"
 
 namespace ashlar {
 
@@ -67,14 +69,27 @@ const OptionSet<BlockDeviceStats>& BlockDeviceStats::options() {
     return set;
 }
 
+const OptionSet<BlockStatsSpecific>& BlockStatsSpecific::options() {
+    using Stats = BlockStatsSpecific;
+    static const auto set =
+        OptionSet<Stats>("BlockStatsSpecific")
+            .required("driver", &Stats::driver, "file or host_device")
+            .required("discard-nb-ok", &Stats::discard_nb_ok, "discards that were done")
+            .required("discard-nb-failed", &Stats::discard_nb_failed, "discards that failed")
+            .required("discard-bytes-ok", &Stats::discard_bytes_ok, "bytes of those that were done");
+    return set;
+}
+
 const OptionSet<BlockStats>& BlockStats::options() {
-    static const auto set = OptionSet<BlockStats>("BlockStats")
-                                .optional("device", &BlockStats::device, "the device")
-                                .optional("qdev", &BlockStats::qdev, "the export")
-                                .optional("node-name", &BlockStats::node_name, "the node")
-                                .required("stats", &BlockStats::stats, "the numbers")
-                                .optional("parent", &BlockStats::parent, "of what is below")
-                                .optional("backing", &BlockStats::backing, "of the backing file");
+    static const auto set =
+        OptionSet<BlockStats>("BlockStats")
+            .optional("device", &BlockStats::device, "the device")
+            .optional("qdev", &BlockStats::qdev, "the export")
+            .optional("node-name", &BlockStats::node_name, "the node")
+            .required("stats", &BlockStats::stats, "the numbers")
+            .optional("driver-specific", &BlockStats::driver_specific, "what only this driver counts")
+            .optional("parent", &BlockStats::parent, "of what is below")
+            .optional("backing", &BlockStats::backing, "of the backing file, or of what is filtered");
     return set;
 }
 
@@ -117,20 +132,24 @@ BlockDeviceStats device_stats(const BlockAccounting& accounting) {
 
 }  // namespace
 
-BlockStats node_stats(BlockDriverState& node) {
+BlockStats node_stats(BlockDriverState& node, bool with_backing) {
     BlockStats stats;
     stats.node_name = node.node_name();
+    if (const HostStorage* storage = HostStorage::of(node)) {
+        const DiscardCounts discards = storage->discard_counts();
+        stats.driver_specific = {std::string(node.type().name), discards.ok, discards.failed, discards.bytes};
+    }
     if (BdrvChild* child = node.primary_child())
-        stats.parent = std::make_shared<BlockStats>(node_stats(child->node()));
-    if (BdrvChild* child = node.cow_child())
-        stats.backing = std::make_shared<BlockStats>(node_stats(child->node()));
+        stats.parent = std::make_shared<BlockStats>(node_stats(child->node(), with_backing));
+    if (BdrvChild* child = layer_below(node); child && with_backing)
+        stats.backing = std::make_shared<BlockStats>(node_stats(child->node(), with_backing));
     return stats;
 }
 
 BlockStats backend_stats(BlockBackend& backend) {
     BlockStats stats;
     if (BlockDriverState* root = backend.root())
-        stats = node_stats(*root);
+        stats = node_stats(*root, true);
     stats.device = backend.name();
     stats.stats = device_stats(backend.accounting());
     return stats;

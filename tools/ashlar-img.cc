@@ -1,4 +1,5 @@
 // ashlar-img: makes, examines, copies and changes disk images; the counterpart of qemu-img.
+#include "block/image_options.h"
 #include "monitor/version.h"
 #include "tools/img/command.h"
 #include "tools/object_option.h"
@@ -62,14 +63,7 @@ std::string help(const DriverRegistry& drivers) {
     for (const CommandType* type : kCommands)
         text += fmt::format("  {} {}\n", type->name, type->syntax);
     text += kParameters;
-    std::vector<std::string_view> names;
-    for (const DriverType* type : drivers.types())
-        names.push_back(type->name);
-    std::ranges::sort(names);
-    text += "Supported formats:";
-    for (std::string_view name : names)
-        text += fmt::format(" {}", name);
-    return text + "\n";
+    return text + formats_help(drivers);
 }
 
 Result<int> run(int argc, char** argv) {

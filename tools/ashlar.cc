@@ -125,7 +125,7 @@ private:
             if (!drive)
                 added = std::unexpected(std::move(drive.error()));
             else if (drive->interface == DriveInterface::Virtio)
-                added = co_await session_->co_add_drive(drive->name);
+                added = co_await session_->co_add_drive(std::move(*drive));
             if (!added)
                 co_return of_option(std::move(added.error()), "drive", argument);
         }

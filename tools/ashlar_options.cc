@@ -1,5 +1,6 @@
 #include "tools/ashlar_options.h"
 
+#include "monitor/drive.h"
 #include "monitor/version.h"
 #include "tools/command_line.h"
 #include "tools/object_option.h"
@@ -86,12 +87,21 @@ private:
                        "          [,cache.no-flush=on|off][,read-only=on|off][,detect-zeroes=on|off|unmap]\n"
                        "          [,DRIVER-SPECIFIC...]",
                        "define a block node; JSON as well", o_.blockdevs);
-        line_.add_list(0, "drive",
-                       "[file=FILE][,if=virtio|none][,id=NAME][,format=FORMAT]\n"
-                       "       [,cache=writethrough|writeback|none|directsync|unsafe][,aio=threads|native|io_uring]\n"
-                       "       [,readonly=on|off][,discard=ignore|unmap][,detect-zeroes=on|off|unmap]\n"
-                       "       [,throttling.bps-total=N][,throttling.iops-total=N][,throttling.group=GROUP]...",
-                       "use FILE as a drive", o_.drives);
+        line_.add(0, "drive",
+                  "[file=FILE][,if=virtio|none][,id=NAME][,format=FORMAT]\n"
+                  "       [,cache=writethrough|writeback|none|directsync|unsafe][,aio=threads|native|io_uring]\n"
+                  "       [,readonly=on|off][,discard=ignore|unmap][,detect-zeroes=on|off|unmap]\n"
+                  "       [,werror=report|ignore|stop|enospc][,rerror=report|ignore|stop]\n"
+                  "       [,throttling.bps-total=N][,throttling.iops-total=N][,throttling.group=GROUP]...",
+                  "use FILE as a drive; `format=help' lists the formats",
+                  [this](std::string_view given) -> Result<void> {
+                      DriverRegistry drivers;
+                      register_all_drivers(drivers);
+                      if (auto help = drive_help(drivers, given))
+                          return line_.printer([help] { return *help; })({});
+                      o_.drives.emplace_back(given);
+                      return {};
+                  });
         line_.add(0, "nbd",
                   "ADDRESS-OR-URI[,drive=ID][,name=EXPORT][,writable=on|off][,iothread=ID[:ID...]]\n"
                   "     [,description=TEXT][,writethrough=on|off][,allocation-depth=on|off][,bitmap=NAME]\n"

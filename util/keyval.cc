@@ -175,10 +175,11 @@ Result<Keyval> parse_keyval_flat(std::string_view text, KeyvalSyntax syntax) {
             return fail("Invalid parameter ''");
         else if (!syntax.flags)
             return fail("Expected '=' after parameter '{}'", word);
-        else if (word.starts_with("no") && word.size() > 2)
-            result.options[word.substr(2)] = "off";
-        else
-            result.options[word] = "on";
+        else {
+            const bool off = word.starts_with("no") && word.size() > 2;
+            result.options[off ? word.substr(2) : word] = off ? "off" : "on";
+            result.flags.push_back(std::move(word));
+        }
     }
     return result;
 }

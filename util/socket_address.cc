@@ -126,6 +126,11 @@ Result<std::vector<ResolvedAddress>> resolve_inet(const InetAddress& address, Re
     bool ipv6 = address.ipv6.value_or(!address.ipv4.value_or(false));
     if (!ipv4 && !ipv6)
         return fail("{}: ipv4 and ipv6 are both off", to_string(address));
+    // The resolver would take what is left of it in 16 bits.
+    const std::string& port = address.port;
+    const bool is_number = !port.empty() && port.find_first_not_of("0123456789") == port.npos;
+    if (is_number && !parse_number<uint16_t>(port))
+        return fail("{}: port: {} exceeds the limit of {}", to_string(address), port, UINT16_MAX);
     addrinfo hints{};
     hints.ai_family = ipv4 && ipv6 ? AF_UNSPEC : ipv4 ? AF_INET : AF_INET6;
     hints.ai_socktype = SOCK_STREAM;

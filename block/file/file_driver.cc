@@ -175,7 +175,14 @@ Task<int> FileDriver::co_pwrite_zeroes(int64_t offset, int64_t bytes, RequestFla
 }
 
 Task<int> FileDriver::co_pdiscard(int64_t offset, int64_t bytes) {
-    return file_.co_pdiscard(offset, bytes);
+    int ret = co_await file_.co_pdiscard(offset, bytes);
+    if (ret >= 0) {
+        discards_ok_.fetch_add(1, std::memory_order_relaxed);
+        discarded_bytes_.fetch_add(static_cast<uint64_t>(bytes), std::memory_order_relaxed);
+    } else {
+        discards_failed_.fetch_add(1, std::memory_order_relaxed);
+    }
+    co_return ret;
 }
 
 Task<int> FileDriver::co_flush() {
@@ -237,6 +244,11 @@ std::string FileDriver::filename() const {
     size_t colon = options_.filename.find(':');
     bool ambiguous = colon != std::string::npos && options_.filename.find('/') > colon;
     return ambiguous ? "./" + options_.filename : options_.filename;
+}
+
+DiscardCounts FileDriver::discard_counts() const {
+    return {discards_ok_.load(std::memory_order_relaxed), discards_failed_.load(std::memory_order_relaxed),
+            discarded_bytes_.load(std::memory_order_relaxed)};
 }
 
 }  // namespace ashlar

@@ -4,7 +4,9 @@
 #include "block/block_driver.h"
 #include "block/file/host_file.h"
 #include "block/file/image_lock.h"
+#include "block/host_storage.h"
 
+#include <atomic>
 #include <optional>
 #include <string>
 
@@ -23,7 +25,7 @@ struct FileOptions {
     static const OptionSet<FileOptions>& options();
 };
 
-class FileDriver final : public BlockDriver {
+class FileDriver final : public BlockDriver, public HostStorage {
 public:
     FileDriver(const OpenContext& context, FileOptions options, HostFile::Description description, ImageLock lock);
 
@@ -49,6 +51,7 @@ public:
     void reopen_abort(ReopenContext& context) override;
 
     std::string filename() const override;
+    DiscardCounts discard_counts() const override;
     int64_t allocated_size() const override { return file_.allocated_size(); }
     bool may_have_holes() const override { return file_.may_have_holes(); }
     bool is_rotational() const override { return file_.is_rotational(); }
@@ -61,6 +64,7 @@ private:
     FileOptions options_;
     HostFile file_;
     ImageLock lock_;
+    std::atomic<uint64_t> discards_ok_{0}, discards_failed_{0}, discarded_bytes_{0};
 
     struct Reopening {
         FileOptions options;

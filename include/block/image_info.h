@@ -43,8 +43,12 @@ struct ImageInfo {
 };
 
 // The backing file is named as the image's header says, or, where the node has one that the header does not name, as
-// that is called. `with_backing`: with what is known of the node's backing files, if they are open.
+// that is called. `with_backing`: with what is known of the layers below, which are its backing files or what it is a
+// filter of, if they are open.
 ImageInfo image_info(BlockDriverState& node, bool with_backing);
+
+// The layer that shows through a node: its backing file, or what it is a filter of; null if there is none.
+BdrvChild* layer_below(const BlockDriverState& node);
 
 // The snapshots of an image, none for a format that has none.
 std::vector<SnapshotInfo> snapshot_infos(const BlockDriverState& node);

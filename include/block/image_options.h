@@ -14,4 +14,7 @@ namespace ashlar {
 Result<Json> image_options(const DriverRegistry& drivers, std::string filename, std::string format,
                            const Json& file_options);
 
+// "Supported formats: file qcow2 raw ...".
+std::string formats_help(const DriverRegistry& drivers);
+
 }  // namespace ashlar

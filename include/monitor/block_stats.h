@@ -40,19 +40,29 @@ struct BlockDeviceStats {
     static const OptionSet<BlockDeviceStats>& options();
 };
 
+// Of `file` and `host_device`.
+struct BlockStatsSpecific {
+    std::string driver;
+    uint64_t discard_nb_ok = 0, discard_nb_failed = 0, discard_bytes_ok = 0;
+
+    static const OptionSet<BlockStatsSpecific>& options();
+};
+
 struct BlockStats {
     std::optional<std::string> device;
     std::optional<std::string> qdev;  // of an export: its id
     std::optional<std::string> node_name;
     BlockDeviceStats stats;
+    std::optional<BlockStatsSpecific> driver_specific;
     std::shared_ptr<BlockStats> parent;   // of the primary child
-    std::shared_ptr<BlockStats> backing;  // of the backing file
+    std::shared_ptr<BlockStats> backing;  // of the layer below: the backing file, or what is filtered
 
     static const OptionSet<BlockStats>& options();
 };
 
 BlockStats backend_stats(BlockBackend& backend);
-// Of a node and what is below. Requests are counted where they come in, at BlockBackends: a node's counts are 0.
-BlockStats node_stats(BlockDriverState& node);
+// Of a node and what is below; the layers below only `with_backing`. Requests are counted where they come in, at
+// BlockBackends: a node's counts are 0.
+BlockStats node_stats(BlockDriverState& node, bool with_backing);
 
 }  // namespace ashlar

@@ -5,7 +5,9 @@
 #include "util/enum_names.h"
 
 #include <array>
+#include <optional>
 #include <string>
+#include <string_view>
 
 namespace ashlar {
 
@@ -20,6 +22,7 @@ constexpr auto enum_names(DriveInterface) {
 struct AddedDrive {
     std::string name;
     DriveInterface interface = DriveInterface::None;  // the caller makes the device
+    std::string rerror = {}, werror = {};             // and tells it this, where something is said
 };
 
 // Of a command line: the drives so far, from which come the names of those that have none ("none0", "virtio0").
@@ -30,5 +33,8 @@ struct DriveCounts {
 // `has_disks`: whether the machine has anything to connect it to, which it is then if it does not say otherwise.
 [[nodiscard]] Task<Result<AddedDrive>> co_add_drive(BlockGraph& graph, std::string argument, DriveCounts& counts,
                                                     bool has_disks);
+
+// What to print for `format=help`, if that is what the argument says.
+std::optional<std::string> drive_help(const DriverRegistry& drivers, std::string_view argument);
 
 }  // namespace ashlar

@@ -8,7 +8,9 @@
 #include "util/error.h"
 #include "util/json.h"
 
+#include <string>
 #include <string_view>
+#include <vector>
 
 namespace ashlar {
 
@@ -19,8 +21,9 @@ struct KeyvalSyntax {
 
 struct Keyval {
     Json options = Json::object();
-    Typing typing = Typing::Lenient;  // Strict when the text was JSON
-    bool help = false;                // there was a `help` or `?` without '='
+    Typing typing = Typing::Lenient;      // Strict when the text was JSON
+    bool help = false;                    // there was a `help` or `?` without '='
+    std::vector<std::string> flags = {};  // the items without '=' that KeyvalSyntax::flags has allowed, as written
 };
 
 // Whether the whole argument asks for help: `-trace help`.

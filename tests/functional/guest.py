@@ -1,10 +1,12 @@
 """Guests: programs of tests/hw/ for the machine `virt`, which run on `ashlar` and on qemu-system-riscv64."""
 import struct
+import tempfile
 from pathlib import Path
 
 from ashlar_test import PATIENCE, equal, program, wait_until
 from qmp import Qmp
 
+BUILT = tempfile.TemporaryDirectory(prefix='ashlar-test-')  # for all tests of a program
 SOURCE = Path(__file__).resolve().parent.parent / 'hw'
 QEMU = 'qemu-system-riscv64'
 LEGACY, MODERN = ('-global', 'virtio-mmio.force-legacy=true'), ('-global', 'virtio-mmio.force-legacy=false')
@@ -18,11 +20,12 @@ FIRST_LOADED = 128  # the sector where LOAD begins
 
 def build(t, name):
     """The program tests/hw/NAME.c as an ELF file."""
-    output = t.path(f'{name}.elf')
+    output = Path(BUILT.name) / f'{name}.elf'
     if not output.exists():
         t.run('riscv64-linux-gnu-gcc', '-O2', '-march=rv64imac_zicsr_zifencei', '-mabi=lp64', '-mcmodel=medany',
               '-ffreestanding', '-fno-pic', '-no-pie', '-static', '-nostdlib', '-Wl,--build-id=none',
-              '-T', SOURCE / 'virt.ld', '-o', output, SOURCE / f'{name}.c')
+              '-T', SOURCE / 'virt.ld', '-o', f'{output}.new', SOURCE / f'{name}.c', timeout=4 * PATIENCE)
+        Path(f'{output}.new').rename(output)
     return output
 
 

@@ -68,6 +68,13 @@ void test_port_zero_is_one_port_for_all() {
     g_assert_true(next.has_value());
 }
 
+void test_port_has_16_bits() {
+    for (const char* port : {"65536", "99999", "99999999999999999999"}) {
+        auto refused = listen_on(InetAddress{"localhost", port, {}, {}});
+        assert_str(refused.error().message, fmt::format("localhost:{0}: port: {0} exceeds the limit of 65535", port));
+    }
+}
+
 struct TempDir {
     std::string path;
     TempDir() {
@@ -173,6 +180,7 @@ int main(int argc, char** argv) {
     g_test_add_func("/socket-address/strings-are-understood-and-given-back", test_strings);
     g_test_add_func("/socket-address/bad-strings-are-refused-with-the-reason", test_refusals);
     g_test_add_func("/socket-address/port-0-is-one-port-for-all-addresses", test_port_zero_is_one_port_for_all);
+    g_test_add_func("/socket-address/a-port-has-16-bits", test_port_has_16_bits);
     g_test_add_func("/socket-address/a-stale-unix-socket-is-replaced-and-nothing-else",
                     test_stale_unix_socket_is_replaced);
     g_test_add_func("/socket-address/long-and-abstract-unix-names", test_long_and_abstract_names);

@@ -115,8 +115,13 @@ Task<Result<ImageInfo>> co_info(BlockGraph& graph, std::string name, ImageArgume
 
 std::string name_of(const BlockDriverState& node) {
     const std::string own = node.filename();
-    BdrvChild* file = node.primary_child();
-    return own.starts_with(kJsonPrefix) && file ? file->node().filename() : own;
+    if (!own.starts_with(kJsonPrefix) || !node.type().supports_backing)
+        return own;
+    // That it was opened without its backing file is not part of the name.
+    Json all = node.full_options();
+    if (const Json* backing = json_find(all, "backing"); backing && backing->is_null())
+        all.erase("backing");
+    return all.size() == 2 ? node.primary_child()->node().filename() : std::string(kJsonPrefix) + dump_json(all);
 }
 
 }  // namespace ashlar::img

@@ -65,8 +65,16 @@ Result<void> MachineSession::dump_device_tree() const {
     return {};
 }
 
-Task<Result<void>> MachineSession::co_add_drive(std::string drive) {
-    return co_add_blk({.drive = std::move(drive)});
+Task<Result<void>> MachineSession::co_add_drive(AddedDrive drive) {
+    Json given{{"drive", std::move(drive.name)}};
+    if (!drive.rerror.empty())
+        given["rerror"] = std::move(drive.rerror);
+    if (!drive.werror.empty())
+        given["werror"] = std::move(drive.werror);
+    auto options = VirtioBlkOptions::options().parse(given, Typing::Lenient);
+    if (!options)
+        co_return std::unexpected(std::move(options.error()));
+    co_return co_await co_add_blk(std::move(*options));
 }
 
 Task<Result<void>> MachineSession::co_add_device(std::string argument) {

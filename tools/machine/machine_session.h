@@ -8,6 +8,7 @@
 #include "hw/machine.h"
 #include "hw/virtio_blk.h"
 #include "monitor/daemon.h"
+#include "monitor/drive.h"
 #include "tools/machine/char_mux.h"
 #include "tools/machine/gdb_server.h"
 #include "tools/machine/human_monitor.h"
@@ -25,7 +26,7 @@ public:
     // Reads firmware and kernel.
     Result<void> create();
     Result<void> dump_device_tree() const;
-    [[nodiscard]] Task<Result<void>> co_add_drive(std::string drive);      // of -drive if=virtio
+    [[nodiscard]] Task<Result<void>> co_add_drive(AddedDrive drive);       // of -drive if=virtio
     [[nodiscard]] Task<Result<void>> co_add_device(std::string argument);  // -device
     // `stdio_free`: nobody else has the terminal.
     [[nodiscard]] Task<Result<void>> co_connect(bool stdio_free);
