@@ -60,6 +60,8 @@ public:
         std::span<std::byte> all = space(idle);
         return std::exchange(alone_, false) ? all.first(length - size()) : all;
     }
+    // The same behind a large payload that is being received elsewhere.
+    std::span<std::byte> next_header_space(size_t length) { return space(false).first(length - size()); }
     // The client sends large payloads, which do not come through here.
     void bypassed() {
         grow_ = false;

@@ -10,6 +10,9 @@ namespace {
 // it is to stay.
 constexpr size_t kCopiedPayload = 8u << 10;
 
+// Of large payloads so many bytes are received at a time, if they are there, before their writes begin.
+constexpr size_t kBatch = 1u << 20;
+
 // A client that has shut down its sending side may still read its replies, but not forever.
 constexpr int64_t kLingerNs = 30'000'000'000;
 
@@ -66,6 +69,7 @@ Task<const char*> Transmission::co_receive() {
             const bool idle = pool_.in_use() == 0;
             // First the replies to what is done at once: then the client is awake, and has sent more.
             co_await co_next_turn();
+            unsubmitted_ = 0;
             int n = co_await socket_.recv(input_.header_space(header_size, idle));
             if (n <= 0)
                 co_return n < 0 ? "the connection is broken"
@@ -118,9 +122,7 @@ Task<bool> Transmission::co_receive_payload(ServerRequest& request) {
     }
     size_t got = input_.take(request.data.span());
     if (size_t rest = length - got; rest > kCopiedPayload) {
-        input_.bypassed();
-        int n = co_await socket_.recv_exact(request.data.span().subspan(got));
-        got += n > 0 ? static_cast<size_t>(n) : 0;
+        got += co_await co_receive_large(request.data.span().subspan(got));
     } else {
         while (got < length) {
             int n = co_await socket_.recv(input_.space(false));
@@ -136,6 +138,30 @@ Task<bool> Transmission::co_receive_payload(ServerRequest& request) {
     }
     dispatch(request);
     co_return true;
+}
+
+// Says how much of it came before the peer went away. With it comes the header behind it, so that the next payload can
+// be received at once: what several of them are written by is handed to the kernel together.
+Task<size_t> Transmission::co_receive_large(std::span<std::byte> to) {
+    input_.bypassed();
+    const bool and_header = unsubmitted_ + to.size() < kBatch;
+    size_t got = 0;
+    while (got < to.size()) {
+        std::span<std::byte> header = input_.next_header_space(request_header_size(limits_.style));
+        if (!and_header)
+            header = {};
+        const iovec iov[] = {{to.data() + got, to.size() - got}, {header.data(), header.size()}};
+        int n = socket_.try_recv(iov);
+        if (n == -EAGAIN)
+            n = co_await socket_.recv(to.subspan(got));
+        if (n <= 0)
+            break;
+        const size_t of_this = std::min(static_cast<size_t>(n), to.size() - got);
+        got += of_this;
+        input_.received(static_cast<size_t>(n) - of_this);
+    }
+    unsubmitted_ += got;
+    co_return got;
 }
 
 Task<bool> Transmission::co_receive_status_payload(ServerRequest& request) {

@@ -64,6 +64,7 @@ private:
     // receive.cc
     Task<const char*> co_receive();  // until it ends: why
     Task<bool> co_receive_payload(ServerRequest& request);
+    Task<size_t> co_receive_large(std::span<std::byte> to);
     Task<bool> co_receive_status_payload(ServerRequest& request);
     Task<bool> co_drain(uint64_t bytes);
     Refusal judge(const Request& wire) const;
@@ -102,6 +103,7 @@ private:
     // since; then it is read as data, which is right, if not the shortest.
     uint64_t known_data_begin_ = 0;
     uint64_t known_data_end_ = 0;
+    size_t unsubmitted_ = 0;  // bytes of large payloads since the receiver has last let the loop go on
     int64_t stop_timeout_ns_;
     bool stopping_ = false;
 };

@@ -33,6 +33,16 @@ void Socket::cancel() {
         AioContext::current()->cancel(*sending_);
 }
 
+int Socket::try_recv(std::span<const iovec> iov) {
+    if (canceled_)
+        return -ECANCELED;
+    msghdr message{};
+    message.msg_iov = const_cast<iovec*>(iov.data());
+    message.msg_iovlen = iov.size();
+    const ssize_t n = ::recvmsg(fd(), &message, MSG_DONTWAIT);
+    return n >= 0 ? static_cast<int>(n) : errno == EINTR ? -EAGAIN : -errno;
+}
+
 void Socket::shutdown() {
     ::shutdown(fd_.get(), SHUT_RDWR);
 }

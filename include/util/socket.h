@@ -33,6 +33,7 @@ public:
     class WaitAwaiter;
 
     [[nodiscard]] RecvAwaiter recv(std::span<std::byte> buffer);      // some bytes
+    [[nodiscard]] int try_recv(std::span<const iovec> iov);           // what is there by now; -EAGAIN: nothing
     [[nodiscard]] SendAwaiter send(std::span<const iovec> iov);       // some bytes; at most IOV_MAX elements
     [[nodiscard]] WaitAwaiter wait(short events);                     // POLLIN or POLLOUT: the events that came
     [[nodiscard]] Task<int> accept();                                 // a descriptor (blocking mode, close-on-exec)

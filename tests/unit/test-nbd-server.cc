@@ -218,6 +218,49 @@ void test_pipelined_writes() {
     }
 }
 
+// Payloads that do not go through the input buffer, with the headers behind them and whatever comes next, in bursts
+// that end anywhere.
+void test_large_payloads() {
+    for (HeaderStyle style : kStyles) {
+        NbdFixture f;
+        NbdPeer peer(*f.server);
+        peer.go("disk", style);
+        ByteVector all;
+        auto add = [&](Request request, const ByteVector& payload) {
+            if (style == HeaderStyle::Extended && request.type == kCmdWrite)
+                request.flags |= kCmdFlagPayloadLen;
+            const ByteVector one = peer.request_bytes(request, payload);
+            all.insert(all.end(), one.begin(), one.end());
+        };
+        ByteVector expected = f.expected(0, kSize);
+        unsigned requests = 0;
+        auto write = [&](size_t size) {
+            const auto offset = static_cast<uint64_t>(g_test_rand_int_range(0, static_cast<int>(kSize - size)));
+            const ByteVector data = pattern(size, static_cast<int>(requests));
+            std::ranges::copy(data, expected.begin() + static_cast<ptrdiff_t>(offset));
+            add({0, kCmdWrite, requests++, offset, size}, data);
+        };
+        for (int i = 0; i < 60; i++) {
+            write(static_cast<size_t>(g_test_rand_int_range(8 << 10, i % 10 ? 80 << 10 : 300 << 10)));
+            if (g_test_rand_int_range(0, 3) == 0)
+                write(static_cast<size_t>(g_test_rand_int_range(1, 600)));
+            if (g_test_rand_int_range(0, 3) == 0)
+                add({0, kCmdFlush, requests++, 0, 0}, {});
+        }
+        for (std::span<const std::byte> rest(all); !rest.empty();) {
+            const int most = g_test_rand_bit() ? 100 : 500'000;
+            const auto burst = rest.first(std::min(rest.size(), static_cast<size_t>(g_test_rand_int_range(1, most))));
+            peer.send(burst);
+            rest = rest.subspan(burst.size());
+            for (int turns = g_test_rand_int_range(0, 3); turns > 0; turns--)
+                f.server->home().poll(false);
+        }
+        for (unsigned i = 0; i < requests; i++)
+            g_assert_cmpuint(peer.reply().error(), ==, 0);
+        g_assert_true(f.expected(0, kSize) == expected);
+    }
+}
+
 // --- sparse reads ---
 
 void test_sparse_read() {
@@ -650,6 +693,7 @@ int main(int argc, char** argv) {
     g_test_add_func("/nbd/server/empty-requests-succeed", test_empty_requests);
     g_test_add_func("/nbd/server/more-requests-than-may-be-under-way", test_pipelined_out_of_order_cookies);
     g_test_add_func("/nbd/server/pipelined-writes-are-cut-anywhere", test_pipelined_writes);
+    g_test_add_func("/nbd/server/large-payloads-are-cut-anywhere", test_large_payloads);
     g_test_add_func("/nbd/server/holes-are-read-as-holes", test_sparse_read);
     g_test_add_func("/nbd/server/df-is-answered-in-one-chunk", test_df_is_one_chunk);
     g_test_add_func("/nbd/server/dense-reads-ask-for-holes-once", test_dense_reads_ask_once);
