@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Random histories of qcow2 images. Each step is made by ashlar's tools or by QEMU's, by turns of a coin; after each the
-contents are those of a simple model, whoever reads them, and nobody's check finds anything."""
+contents and the dirty bitmaps are those of a simple model, whoever reads them, and nobody's check finds anything."""
 import json
 
-from ashlar_test import KIB, MIB, diag, equal, main
+from ashlar_test import KIB, MIB, check, diag, equal, main, sanitized
+from qcow2_bitmaps import stored_bitmaps
 
-STEPS = 25
+STEPS = 8 if sanitized() else 25
 
 
 class Kind:
@@ -14,6 +15,62 @@ class Kind:
     def __init__(self, options, cluster=64 * KIB, backing=None, v2=False, data_file=False, snapshots=True):
         self.options, self.cluster, self.backing, self.v2, self.data_file = options, cluster, backing, v2, data_file
         self.snapshots = snapshots and not data_file
+
+
+def random_kind(random):
+    """Any that there can be."""
+    v2, extended = random.choice([(True, False), (False, True), (False, False), (False, False)])
+    cluster = 1 << random.randrange(14 if extended else 9, 22)
+    backing = random.choice([None, None, 'raw', 'qcow2'])
+    if v2:
+        return Kind(f'compat=0.10,cluster_size={cluster}', cluster=cluster, backing=backing, v2=True)
+    width = 1 << random.randrange(7)
+    options = f'cluster_size={cluster},refcount_bits={width},compression_type={random.choice(["zlib", "zstd"])}'
+    if extended:
+        options += ',extended_l2=on'
+    data_file = random.randrange(4) == 0
+    if data_file and not backing and random.randrange(2):
+        options += ',data_file_raw=on'
+    # (Snapshots may be too many for narrow counts.)
+    if not data_file and random.randrange(2):
+        options += ',lazy_refcounts=on'
+    return Kind(options, cluster=cluster, backing=backing, data_file=data_file, snapshots=width >= 16)
+
+
+class Bitmap:
+    """What a dirty bitmap is to say: the granules that must be dirty, and those that may be besides."""
+
+    def __init__(self, granularity, size, enabled):
+        self.granularity, self.enabled = granularity, enabled
+        self.must, self.may = set(), set()
+        self.resize(size)
+
+    def resize(self, size):
+        self.granules = -(-size // self.granularity)
+        self.must, self.may = ({i for i in some if i < self.granules} for some in (self.must, self.may))
+
+    def mark(self, offset, length):
+        if self.enabled and length:
+            self.must |= set(range(offset // self.granularity, -(-(offset + length) // self.granularity)))
+
+    def mark_perhaps(self):
+        if self.enabled:
+            self.may = set(range(self.granules))
+
+    def clear(self):
+        self.must, self.may = set(), set()
+
+    def merge(self, other, size):
+        enabled, self.enabled = self.enabled, True
+        for i in other.must:
+            self.mark(i * other.granularity, min(other.granularity, size - i * other.granularity))
+        self.enabled = enabled
+
+    def compare(self, name, found):
+        """With the granules that have been found to be dirty, which is known from now on."""
+        check(self.must <= found, f'bitmap {name}: {sorted(self.must - found)[:8]} are not dirty')
+        check(found <= self.must | self.may, f'bitmap {name}: {sorted(found - self.must - self.may)[:8]} are dirty')
+        self.must, self.may = found, set()
 
 
 class History:
@@ -37,12 +94,12 @@ class History:
             self.img('convert', '-f', 'raw', '-O', kind.backing, raw, self.base)
             create += ['-b', self.base, '-F', kind.backing]
         self.img(*create, self.top, self.size)
-        self.snapshots = {}
+        self.snapshots, self.bitmaps = {}, {}
 
     # Who does it
 
-    def img(self, *arguments):
-        tool = self.random.choice(['ashlar-img', 'qemu-img'])
+    def img(self, *arguments, tool=None):
+        tool = tool or self.random.choice(['ashlar-img', 'qemu-img'])
         self.commands.append(' '.join(map(str, [tool, *arguments])))
         return self.t.run(tool, *arguments)
 
@@ -62,6 +119,11 @@ class History:
 
     def put(self, offset, data):
         self.model[offset:offset + len(data)] = data
+        self.mark(offset, len(data))
+
+    def mark(self, offset, length):
+        for bitmap in self.bitmaps.values():
+            bitmap.mark(offset, length)
 
     def write(self):
         offset, length = self.range(512)
@@ -85,10 +147,11 @@ class History:
         """Each byte keeps its value or becomes zero."""
         offset, length = self.range(self.random.choice([512, self.kind.cluster]))
         self.io(f'discard {offset} {length}')
+        self.mark(offset, length)
         found = self.contents()
         for at in range(offset, offset + length, 512):
             if found[at:at + 512] == bytes(512):
-                self.put(at, bytes(512))
+                self.model[at:at + 512] = bytes(512)
 
     def snapshot(self):
         name = f's{len(self.snapshots)}-{self.t.count()}'
@@ -97,9 +160,11 @@ class History:
 
     def apply(self):
         name = self.random.choice(sorted(self.snapshots))
-        self.img('snapshot', '-a', name, self.top)
+        # QEMU refuses to where there are bitmaps.
+        self.img('snapshot', '-a', name, self.top, tool='ashlar-img' if self.bitmaps else None)
         self.model = bytearray(self.snapshots[name])
-        self.size = len(self.model)
+        self.set_size(len(self.model))
+        self.mark(0, self.size)     # anything may have changed
 
     def delete(self):
         name = self.random.choice(sorted(self.snapshots))
@@ -121,7 +186,12 @@ class History:
             new = self.kind.cluster * max(1, self.size // self.kind.cluster - self.random.randrange(3))
         self.img('resize', '-q', '-f', 'qcow2', '--shrink', self.top, new)
         self.model = self.model[:new] + bytes(max(0, new - len(self.model)))
-        self.size = new
+        self.set_size(new)
+
+    def set_size(self, size):
+        self.size = size
+        for bitmap in self.bitmaps.values():
+            bitmap.resize(size)
 
     def amend(self):
         choices = []
@@ -136,6 +206,12 @@ class History:
 
     def commit(self):
         self.img('commit', '-q', '-f', 'qcow2', self.top)
+        self.mark_perhaps()
+
+    def mark_perhaps(self):
+        """What was written is the tool's business."""
+        for bitmap in self.bitmaps.values():
+            bitmap.mark_perhaps()
 
     def rebase(self):
         """To another file with other contents, or to none: nothing that is read changes."""
@@ -146,22 +222,42 @@ class History:
         else:
             self.img('rebase', '-f', 'qcow2', '-b', '', self.top)
             self.base = None
+        self.mark_perhaps()
 
     def convert(self):
         """Into an image of another make, which takes its place."""
         to = self.t.path('converted.qcow2')
         more = self.random.choice([[], ['-c'], ['-S', '0'], ['-W', '-m', '4'], ['-o', 'preallocation=metadata']])
-        self.img('convert', *more, '-f', 'qcow2', '-O', 'qcow2', '-o', f'cluster_size={self.kind.cluster}', self.top, to)
+        if self.bitmaps and self.random.randrange(2):
+            more = [*more, '--bitmaps']
+        else:
+            self.bitmaps = {}
+        self.img('convert', *more, '-f', 'qcow2', '-O', 'qcow2', '-o', self.kind.options, self.top, to)
         to.rename(self.top)
         self.base, self.snapshots = None, {}
 
     def bitmap(self):
-        name = f'b{self.t.count()}'
-        self.img('bitmap', '--add', '-g', 64 * KIB, '-f', 'qcow2', self.top, name)
-        info = json.loads(self.img('info', '--output=json', self.top).stdout)
-        names = [b['name'] for b in info['format-specific']['data']['bitmaps']]
-        equal(name in names, True, f'that {name} is among {names}')
-        self.img('bitmap', '--remove', '-f', 'qcow2', self.top, name)
+        """Made, changed or removed."""
+        if not self.bitmaps or (len(self.bitmaps) < 3 and self.random.randrange(2)):
+            name, enabled = f'b{self.t.count()}', self.random.randrange(4) > 0
+            granularity = 512 << self.random.randrange(10)
+            self.img('bitmap', '--add', *([] if enabled else ['--disable']), '-g', granularity, '-f', 'qcow2', self.top,
+                     name)
+            self.bitmaps[name] = Bitmap(granularity, self.size, enabled)
+            return
+        name, other = (self.random.choice(sorted(self.bitmaps)) for _ in range(2))
+        bitmap = self.bitmaps[name]
+        action = self.random.choice(['remove', 'clear', 'enable', 'disable', 'merge'])
+        source = [other] if action == 'merge' else []
+        self.img('bitmap', f'--{action}', *source, '-f', 'qcow2', self.top, name)
+        if action == 'remove':
+            del self.bitmaps[name]
+        elif action == 'clear':
+            bitmap.clear()
+        elif action == 'merge':
+            bitmap.merge(self.bitmaps[other], self.size)
+        else:
+            bitmap.enabled = action == 'enable'
 
     # What holds after each
 
@@ -178,8 +274,35 @@ class History:
         at = next(i for i in range(len(found)) if found[i] != expected[i])
         raise AssertionError(f'byte {at} is {found[at]}, not {expected[at]}')
 
+    def verify_bitmaps(self):
+        stored = stored_bitmaps(self.top)
+        equal(sorted(stored), sorted(self.bitmaps), 'the bitmaps')
+        for name, bitmap in self.bitmaps.items():
+            found = stored[name]
+            equal((found.granularity, found.flags), (bitmap.granularity, ['auto'] if bitmap.enabled else []), name)
+            bitmap.compare(name, found.granules)
+
+    def verify_exported_bitmaps(self):
+        """As servers show them."""
+        for name, bitmap in self.bitmaps.items():
+            shown = f'--map=qemu:dirty-bitmap:{name}'
+            if self.random.randrange(2):
+                server = self.t.serve(self.top, '-r', '-B', name, format='qcow2')
+                text = self.t.run('nbdinfo', '--json', shown, server.uri).stdout
+                server.stop()
+            else:
+                text = self.t.run('nbdinfo', '--json', shown, '--', '[', 'qemu-nbd', '-r', '-f', 'qcow2', '-B', name,
+                                  self.top, ']').stdout
+            found = set()
+            for extent in json.loads(text):
+                if extent['type'] == 1:
+                    found |= set(range(extent['offset'] // bitmap.granularity,
+                                       -(-(extent['offset'] + extent['length']) // bitmap.granularity)))
+            bitmap.compare(name, found)
+
     def verify(self):
         self.compare(self.contents(), self.model)
+        self.verify_bitmaps()
         for tool in 'ashlar-img', 'qemu-img':
             self.t.run(tool, 'check', '-q', '-f', 'qcow2', self.top)
 
@@ -196,7 +319,7 @@ class History:
         if not (self.kind.v2 and self.snapshots) and not (self.kind.data_file):
             steps.append(self.resize)
         if not self.kind.v2:
-            steps.append(self.bitmap)
+            steps += [self.bitmap, self.bitmap]
         if self.base and not self.snapshots:        # which would see another base
             steps += [self.commit, self.rebase]
         self.random.choice(steps)()
@@ -204,13 +327,18 @@ class History:
 
 
 def play(t, *arguments, **more):
-    history = History(t, Kind(*arguments, **more))
-    for _ in range(STEPS):
-        try:
+    play_kind(t, Kind(*arguments, **more))
+
+
+def play_kind(t, kind):
+    history = History(t, kind)
+    try:
+        for _ in range(STEPS):
             history.step()
-        except Exception:
-            diag('\n'.join(history.commands))
-            raise
+        history.verify_exported_bitmaps()
+    except Exception:
+        diag('\n'.join(history.commands))
+        raise
 
 
 def test_version_3(t):
@@ -267,6 +395,22 @@ def test_data_file(t):
 
 def test_raw_data_file(t):
     play(t, 'data_file_raw=on', data_file=True)
+
+
+def test_any_kind_1(t):
+    play_kind(t, random_kind(t.random))
+
+
+def test_any_kind_2(t):
+    play_kind(t, random_kind(t.random))
+
+
+def test_any_kind_3(t):
+    play_kind(t, random_kind(t.random))
+
+
+def test_any_kind_4(t):
+    play_kind(t, random_kind(t.random))
 
 
 if __name__ == '__main__':
