@@ -31,8 +31,10 @@ public:
         connect_gdb();
     }
     ~GdbMachine() override {
-        close_gdb();
+        settle();
+        closed = true;
         sync_wait(*context, machine->co_close());
+        close_gdb();
     }
 
     void connect_gdb() {
@@ -94,7 +96,7 @@ public:
     std::unique_ptr<GdbServer> server;
     CharacterDevice* device = nullptr;
     std::string output;
-    bool takes_output = true, killed = false, refuses = false;
+    bool takes_output = true, killed = false, refuses = false, closed = false;
     RunState state = RunState::Prelaunch;
     TaskScope scope;
 
@@ -129,7 +131,10 @@ private:
     // --- Machine::Listener
     void guest_finished(int) override {}
     void guest_asked_for_reset() override {}
-    void debugger_wanted(unsigned hart) override { scope.spawn(co_debug(hart)); }
+    void debugger_wanted(unsigned hart) override {
+        if (!closed)
+            scope.spawn(co_debug(hart));
+    }
 
     // --- CharacterBackend
     void connect(CharacterDevice* to) override { device = to; }
