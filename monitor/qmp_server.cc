@@ -67,10 +67,13 @@ void QmpServer::serve(UniqueFd socket, bool pretty) {
     scope_.spawn(serve_co(QmpChannel(std::move(socket)), pretty));
 }
 
+void QmpServer::serve(UniqueFd input, UniqueFd output, bool pretty) {
+    scope_.spawn(serve_co(QmpChannel(std::move(input), std::move(output)), pretty));
+}
+
 void QmpServer::serve_stdio(bool pretty) {
     // Copies, so that closing them does not free the numbers 0 and 1 for other files.
-    scope_.spawn(
-        serve_co(QmpChannel(UniqueFd(fcntl(0, F_DUPFD_CLOEXEC, 3)), UniqueFd(fcntl(1, F_DUPFD_CLOEXEC, 3))), pretty));
+    serve(UniqueFd(fcntl(0, F_DUPFD_CLOEXEC, 3)), UniqueFd(fcntl(1, F_DUPFD_CLOEXEC, 3)), pretty);
 }
 
 Task<void> QmpServer::accept_co(UniqueFd fd, bool pretty, CoEvent* connected) {

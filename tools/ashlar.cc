@@ -2,8 +2,9 @@
 #include "block/block_graph.h"
 #include "monitor/daemon.h"
 #include "monitor/drive.h"
-#include "nbd/client.h"
 #include "tools/ashlar_options.h"
+#include "tools/machine/chardevs.h"
+#include "tools/machine/human_monitor.h"
 #include "tools/machine/machine_session.h"
 #include "tools/program.h"
 #include "util/json.h"
@@ -12,13 +13,10 @@
 #include "util/signals.h"
 #include "util/sync_wait.h"
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <unistd.h>
-
-#include <algorithm>
 #include <csignal>
+#include <memory>
 #include <optional>
+#include <vector>
 
 using namespace ashlar;
 
@@ -27,19 +25,18 @@ namespace {
 class Emulator {
 public:
     Emulator(AioContext& context, const DriverRegistry& drivers, const AshlarOptions& options, Readiness& readiness)
-        : options_(options), readiness_(readiness), signals_({SIGTERM, SIGINT, SIGHUP}), daemon_(context, drivers) {
+        : options_(options),
+          readiness_(readiness),
+          signals_({SIGTERM, SIGINT, SIGHUP}),
+          daemon_(context, drivers),
+          chardevs_(daemon_) {
         daemon_.set_name(options.name);
         if (options.machine.is_virt()) {
-            session_.emplace(daemon_, options.machine);
+            session_.emplace(daemon_, options.machine, chardevs_);
             daemon_.set_machine(*session_);
         } else if (options.paused) {
             daemon_.set_prelaunch();
         }
-    }
-
-    ~Emulator() {
-        for (const std::string& path : sockets_)
-            unlink(path.c_str());
     }
 
     // Serves until it is told to stop, or the guest ends: the exit status. Everything is closed on return.
@@ -51,8 +48,11 @@ public:
         if (!result)
             daemon_.request_shutdown(ShutdownCause::HostError);
         co_await daemon_.co_wait_for_shutdown();
+        for (const auto& monitor : monitors_)
+            co_await monitor->co_close();
         if (session_)
             co_await session_->co_close();
+        co_await chardevs_.co_close();
         auto closed = co_await daemon_.co_shutdown();
         if (result && !closed)
             result = std::move(closed);
@@ -73,7 +73,7 @@ private:
     // Start-up does not wait any longer for a client when it is to end.
     Task<void> co_watch_shutdown() {
         co_await daemon_.co_wait_for_shutdown();
-        connected_.set();
+        chardevs_.give_up_waiting();
     }
 
     static std::unexpected<Error> of_option(Error error, std::string_view option, std::string_view argument) {
@@ -94,26 +94,24 @@ private:
             daemon_.request_shutdown(ShutdownCause::HostUi);
             co_return session_->dump_device_tree();
         }
+        for (const CharPlace& place : options_.chars.chardevs)
+            if (auto opened = co_await chardevs_.co_open(place); !opened)
+                co_return of_option(std::move(opened.error()), "chardev", place.id);
         if (auto added = co_await co_add_devices(); !added)
             co_return added;
         for (const AshlarOptions::Nbd& nbd : options_.nbds)
             if (auto added = co_await daemon_.exports().co_add_nbd(nbd.argument); !added)
                 co_return of_option(std::move(added.error()), "nbd", nbd.text);
-        for (const AshlarOptions::Qmp& qmp : options_.qmps)
-            if (auto added = co_await co_add_qmp(qmp); !added)
-                co_return of_option(std::move(added.error()), "qmp", qmp.address.text);
+        for (const CharArguments::Monitor& monitor : options_.chars.monitors)
+            if (auto added = co_await co_add_monitor(monitor); !added)
+                co_return of_option(std::move(added.error()), "mon", monitor.chardev);
         if (session_) {
-            if (auto connected = co_await session_->co_connect(is_stdio_free()); !connected)
+            if (auto connected = co_await session_->co_connect(options_.chars); !connected)
                 co_return connected;
             if (auto started = co_await session_->co_start(options_.paused); !started)
                 co_return started;
         }
         co_return tell_ready();
-    }
-
-    bool is_stdio_free() const {
-        return !options_.daemonize && std::none_of(options_.qmps.begin(), options_.qmps.end(),
-                                                   [](const auto& qmp) { return qmp.address.stdio; });
     }
 
     // The drives, which are disks of the machine if it has any, then the devices.
@@ -145,41 +143,14 @@ private:
         co_return Result<void>();
     }
 
-    Task<Result<void>> co_add_qmp(AshlarOptions::Qmp qmp) {
-        if (qmp.address.stdio) {
-            daemon_.qmp().serve_stdio(qmp.pretty);
-            co_return Result<void>();
-        }
-        if (!qmp.address.server) {
-            auto socket = co_await nbd::co_connect(qmp.address.socket);
-            if (!socket)
-                co_return std::unexpected(std::move(socket.error()));
-            if (qmp.address.nodelay)
-                set_nodelay(socket->fd());
-            daemon_.qmp().serve(socket->release(), qmp.pretty);
-            co_return Result<void>();
-        }
-        auto listeners = listen_on(qmp.address.socket);
-        if (!listeners)
-            co_return std::unexpected(std::move(listeners.error()));
-        if (const auto* unix_socket = std::get_if<UnixAddress>(&qmp.address.socket);
-            unix_socket && !unix_socket->abstract)
-            sockets_.push_back(unix_socket->path);
-        if (qmp.address.nodelay)
-            for (const UniqueFd& listener : *listeners)
-                set_nodelay(listener.get());  // those that it accepts have it from there
-        connected_.reset();
-        daemon_.qmp().listen(std::move(*listeners), qmp.pretty, qmp.address.wait ? &connected_ : nullptr);
-        if (qmp.address.wait && !daemon_.is_shutting_down()) {
-            info_report("waiting for a QMP client at {}", qmp.address.text);
-            co_await connected_.wait();
-        }
+    Task<Result<void>> co_add_monitor(CharArguments::Monitor monitor) {
+        if (monitor.control)
+            co_return co_await chardevs_.co_use_for_qmp(monitor.chardev, monitor.pretty);
+        auto backend = co_await chardevs_.co_use(monitor.chardev, Chardevs::User::Monitor);
+        if (!backend)
+            co_return std::unexpected(std::move(backend.error()));
+        monitors_.push_back(std::make_unique<HumanMonitor>(daemon_, **backend));
         co_return Result<void>();
-    }
-
-    static void set_nodelay(int fd) {
-        int on = 1;
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     }
 
     Result<void> tell_ready() {
@@ -193,9 +164,9 @@ private:
     Readiness& readiness_;
     Signals signals_;  // before there are threads
     Daemon daemon_;
+    Chardevs chardevs_;
+    std::vector<std::unique_ptr<HumanMonitor>> monitors_;
     std::optional<MachineSession> session_;
-    CoEvent connected_;                 // the client that start-up waits for has come, or it is to end
-    std::vector<std::string> sockets_;  // of QMP, to be removed
 };
 
 Result<int> run(const AshlarOptions& options) {

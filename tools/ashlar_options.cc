@@ -41,6 +41,8 @@ public:
         add_standard();
         line_.heading("Machine options");
         add_machine_options(line_, o_.machine);
+        line_.heading("Character devices and monitors");
+        add_char_options(line_, o_.chars);
         add_block();
         add_management();
         add_debug();
@@ -59,8 +61,8 @@ public:
                 "Give it with -drive file=..., and export it with -nbd."));
         if (auto valid = check_machine_arguments(o_.machine); !valid)
             return std::unexpected(std::move(valid.error()));
-        if (o_.daemonize && std::any_of(o_.qmps.begin(), o_.qmps.end(), [](const auto& q) { return q.address.stdio; }))
-            return fail("cannot use stdio with -daemonize");
+        if (auto valid = settle_char_arguments(o_.chars, o_.machine.is_virt(), o_.daemonize); !valid)
+            return std::unexpected(std::move(valid.error()));
         return std::move(o_);
     }
 
@@ -120,23 +122,8 @@ private:
         add_object_option(line_, o_.objects);
     }
 
-    CommandLine::Handler qmp(bool pretty) {
-        return [this, pretty](std::string_view given) -> Result<void> {
-            if (given == "none")
-                return {};
-            auto address = parse_qmp_address(given);
-            if (!address)
-                return std::unexpected(std::move(address.error()));
-            o_.qmps.push_back({std::move(*address), pretty});
-            return {};
-        };
-    }
-
     void add_management() {
         line_.heading("Management");
-        line_.add(0, "qmp", "unix:PATH|tcp:HOST:PORT|stdio[,server=on|off][,wait=on|off]",
-                  "serve QMP there; may be repeated", qmp(false));
-        line_.add(0, "qmp-pretty", "DEVICE", "the same with indented replies", qmp(true));
         line_.add_flag(0, "daemonize", "run in the background, once everything is served", o_.daemonize);
         line_.add_text(0, "pidfile", "FILE", "write the process's number to FILE, once everything is served",
                        o_.pid_file);

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "monitor/export_options.h"
-#include "monitor/qmp_address.h"
+#include "tools/machine/char_options.h"
 #include "tools/machine/machine_options.h"
 #include "util/error.h"
 
@@ -13,21 +13,17 @@
 namespace ashlar {
 
 struct AshlarOptions {
-    struct Qmp {
-        QmpAddress address;
-        bool pretty = false;
-    };
     struct Nbd {
         std::string text;
         NbdArgument argument;
     };
 
     MachineArguments machine;
+    CharArguments chars;
     std::string name;
     bool paused = false;                                  // -S
     std::vector<std::string> objects, blockdevs, drives;  // arguments, in order
     std::vector<Nbd> nbds;
-    std::vector<Qmp> qmps;
     bool daemonize = false;
     std::string pid_file;
     bool verbose = false;

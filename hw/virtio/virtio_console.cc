@@ -6,13 +6,17 @@
 
 namespace ashlar {
 
-VirtioConsole::VirtioConsole(const GuestRam& ram, AioContext& main_context, CharacterBackend& backend)
-    : VirtioDevice("virtio-console", 3, ram, main_context, 2, 128), backend_(backend) {
-    backend_.connect(this);
+VirtioConsole::VirtioConsole(const GuestRam& ram, AioContext& main_context)
+    : VirtioDevice("virtio-console", 3, ram, main_context, 2, 128) {}
+
+void VirtioConsole::attach(CharacterBackend& backend) {
+    backend_ = &backend;
+    backend_->connect(this);
 }
 
 Task<void> VirtioConsole::co_close() {
-    backend_.connect(nullptr);
+    if (backend_)
+        backend_->connect(nullptr);
     co_await VirtioDevice::co_close();
 }
 
@@ -31,8 +35,8 @@ bool VirtioConsole::handle_queue(unsigned index) {
         return !blocked_;
     }
     // As long as there is room, or nothing to be received, nobody waits for more of it.
-    if (std::exchange(starved_, false))
-        backend_.ready_to_receive();
+    if (std::exchange(starved_, false) && backend_)
+        backend_->ready_to_receive();
     return false;
 }
 
@@ -55,7 +59,7 @@ void VirtioConsole::send() {
             if (skip == element.iov_len)
                 continue;
             const std::span bytes(static_cast<const uint8_t*>(element.iov_base) + skip, element.iov_len - skip);
-            const size_t written = backend_.write(bytes);
+            const size_t written = backend_ ? backend_->write(bytes) : bytes.size();
             sent_ += written;
             blocked_ = written < bytes.size();
             if (blocked_)

@@ -22,6 +22,10 @@ public:
     virtual void receive(std::span<const uint8_t> bytes) = 0;  // at most room() of them
     // A write() that took less than all may be repeated.
     virtual void ready_to_send() = 0;
+    // Somebody has come to the other end.
+    virtual void opened() {}
+    // Of several devices at one backend, this is the one that the other end is with now.
+    virtual void focused() {}
 };
 
 // Called by the device, also from within its receive() and ready_to_send().

@@ -8,8 +8,9 @@ namespace ashlar {
 
 class VirtioConsole final : public VirtioDevice, private CharacterDevice {
 public:
-    // `backend` outlives it.
-    VirtioConsole(const GuestRam& ram, AioContext& main_context, CharacterBackend& backend);
+    VirtioConsole(const GuestRam& ram, AioContext& main_context);
+    // Before it is started, once; `backend` outlives it. Without one nothing comes, and what is sent is dropped.
+    void attach(CharacterBackend& backend);
 
     [[nodiscard]] Task<void> co_close() override;
 
@@ -27,7 +28,7 @@ private:
     void receive(std::span<const uint8_t> bytes) override;
     void ready_to_send() override;
 
-    CharacterBackend& backend_;
+    CharacterBackend* backend_ = nullptr;
     VirtqueueChain to_guest_, from_guest_;
     bool filling_ = false;  // to_guest_ has been taken
     bool sending_ = false;  // from_guest_ has been taken, and `sent_` bytes of it have been sent

@@ -28,6 +28,7 @@ public:
     // Serves who connects; `connected`, if given, is set when the first one has.
     void listen(std::vector<UniqueFd> sockets, bool pretty = false, CoEvent* connected = nullptr);
     void serve(UniqueFd socket, bool pretty = false);  // a connected one
+    void serve(UniqueFd input, UniqueFd output, bool pretty);  // what can be polled, or files
     void serve_stdio(bool pretty = false);
     unsigned clients() const { return static_cast<unsigned>(clients_.size()); }
 

@@ -96,13 +96,14 @@ def check_ext4(t, path):
 
 
 class Console:
-    """A machine whose serial port is here."""
+    """A machine whose serial port is here, or a virtio console at the chardev `console`."""
 
-    def __init__(self, t, *arguments):
+    def __init__(self, t, *arguments, virtio=False):
         self.path = t.path(f'serial-{t.count()}.sock')
         self.log = t.path(f'machine-{t.count()}.log')
-        self.process = t.start(emulator('-monitor', 'none', '-serial', f'unix:{self.path},server=on', *arguments),
-                               log=self.log)
+        place = ['-serial', 'null', '-chardev', f'socket,id=console,path={self.path},server=on'] if virtio else [
+            '-serial', f'unix:{self.path},server=on']
+        self.process = t.start(emulator('-monitor', 'none', *place, *arguments), log=self.log)
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(PATIENCE)
         wait_until(self.connects, 'the serial port takes a connection')

@@ -5,7 +5,7 @@ import signal
 import struct
 import time
 
-from ashlar_test import MIB, contains, check, equal, main, skip
+from ashlar_test import MIB, check, contains, equal, main, qemu_in_our_place, skip
 from linux_guest import Console, check_ext4, disk, initrd, kernel, linux, make_ext4, run, said
 from qmp import Qmp
 
@@ -71,6 +71,18 @@ def test_a_disk_on_a_thread_of_its_own_with_several_queues(t):
 def test_all_harts_work(t):
     text = run(t, *linux(['on-all-cpus 200', 'poweroff']), '-smp', '8')
     equal(said(text), ['started', '8 processors'], 'what init says')
+
+
+def test_the_console_is_a_virtio_one(t):
+    # hvc0 is the firmware's.
+    console = Console(t, *linux(append='console=hvc1'), '-device', 'virtio-serial-device',
+                      '-device', 'virtconsole,chardev=console', virtio=True)
+    console.expect('init: ready')
+    word = ''.join(t.random.choice('abcdefghij') for _ in range(200))
+    for _ in range(5):
+        equal(console.do(f'echo {word}'), [word], 'what comes back')
+    console.type('poweroff\n')
+    console.wait()
 
 
 def test_entropy_clock_and_timer(t):

@@ -510,7 +510,6 @@ void test_address() {
     auto client = parse_qmp_address("tcp:[::1]:4444");
     g_assert_true(!client->server);
     assert_text(std::get<InetAddress>(client->socket).host, "::1");
-    g_assert_true(parse_qmp_address("stdio")->stdio);
 
     auto error = [](std::string_view text) {
         auto address = parse_qmp_address(text);
@@ -522,7 +521,6 @@ void test_address() {
                 "'wait' option is incompatible with a socket in client mode: add server=on");
     assert_text(error("unix:,server=on"), "the path of the socket is missing");
     assert_text(error("tcp:x:1,server=on,abstract=on"), "abstract and tight are for unix:");
-    assert_text(error("stdio,server=on"), "stdio: ',server=on': there are no options");
 }
 
 }  // namespace

@@ -51,10 +51,9 @@ struct Fixture {
     std::unique_ptr<VirtioDriver> driver;
 
     Fixture() {
+        device = std::make_unique<Device>(*ram, *context);
         if constexpr (std::is_same_v<Device, VirtioConsole>)
-            device = std::make_unique<Device>(*ram, *context, terminal);
-        else
-            device = std::make_unique<Device>(*ram, *context);
+            device->attach(terminal);
         mmio = std::make_unique<VirtioMmio>(device.get(), InterruptLine(line, 7), false);
         driver = std::make_unique<VirtioDriver>(*ram, *mmio);
     }

@@ -23,6 +23,18 @@ CharMux::~CharMux() {
     backend_.connect(nullptr);
 }
 
+CharacterBackend& CharMux::add(bool is_monitor) {
+    ports_.push_back(std::make_unique<Port>(*this));
+    if (!is_monitor)
+        focus_ = ports_.size() - 1;
+    return *ports_.back();
+}
+
+void CharMux::opened() {
+    if (CharacterDevice* device = in_focus())
+        device->opened();
+}
+
 size_t CharMux::room() {
     // As many as wait for the guest may come more, so that Ctrl-a is seen also while it does not read.
     return kWaiting - waiting_.size();
@@ -48,10 +60,10 @@ void CharMux::deliver(uint8_t byte) {
 
 // What the one in focus takes it gets.
 void CharMux::pump() {
-    while (!waiting_.empty() && focus_->device && focus_->device->room() > 0) {
+    while (!waiting_.empty() && in_focus() && in_focus()->room() > 0) {
         const auto byte = static_cast<uint8_t>(waiting_.front());
         waiting_.erase(0, 1);
-        focus_->device->receive({&byte, 1});
+        in_focus()->receive({&byte, 1});
     }
 }
 
@@ -67,11 +79,9 @@ void CharMux::escape(uint8_t byte) {
             break;
         case 'c':
             waiting_.clear();  // it was for the other one
-            focus_ = focus_ == &serial_ ? &monitor_ : &serial_;
-            if (focus_ == &monitor_ && focus_->device) {
-                const uint8_t again = '\f';  // the prompt once more
-                focus_->device->receive({&again, 1});
-            }
+            focus_ = ports_.empty() ? 0 : (focus_ + 1) % ports_.size();
+            if (in_focus())
+                in_focus()->focused();
             break;
         case 'x':
             show("ashlar: Terminated\r\n");
@@ -89,7 +99,7 @@ void CharMux::show(std::string_view text) {
 }
 
 void CharMux::ready_to_send() {
-    for (Port* port : {&serial_, &monitor_})
+    for (const auto& port : ports_)
         if (port->device)
             port->device->ready_to_send();
 }

@@ -1,13 +1,15 @@
-// CharMux: one terminal for the guest's serial port and the monitor, as QEMU's: Ctrl-a c changes between them, Ctrl-a x
-// ends the program, Ctrl-a h helps, Ctrl-a Ctrl-a is Ctrl-a. The output of both is shown. Main context; the backend
-// outlives it.
+// CharMux: one terminal for several devices, the guest's serial port and the monitor above all, as QEMU's: Ctrl-a c
+// changes between them, Ctrl-a x ends the program, Ctrl-a h helps, Ctrl-a Ctrl-a is Ctrl-a. The output of all is shown.
+// Main context; the backend outlives it.
 #pragma once
 
 #include "hw/character.h"
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace ashlar {
 
@@ -16,8 +18,8 @@ public:
     CharMux(CharacterBackend& backend, std::function<void()> quit);
     ~CharMux() override;
 
-    CharacterBackend& serial() { return serial_; }
-    CharacterBackend& monitor() { return monitor_; }
+    // For one more device, as long as the mux lives. At first what is typed is for the last that is no monitor.
+    CharacterBackend& add(bool is_monitor);
 
 private:
     static constexpr size_t kWaiting = 256;
@@ -38,16 +40,18 @@ private:
     size_t room() override;
     void receive(std::span<const uint8_t> bytes) override;
     void ready_to_send() override;
+    void opened() override;
     void escape(uint8_t byte);
     void deliver(uint8_t byte);
     void pump();
     void room_again();
     void show(std::string_view text);
+    CharacterDevice* in_focus() const { return ports_.empty() ? nullptr : ports_[focus_]->device; }
 
     CharacterBackend& backend_;
     const std::function<void()> quit_;
-    Port serial_{*this}, monitor_{*this};
-    Port* focus_ = &serial_;
+    std::vector<std::unique_ptr<Port>> ports_;
+    size_t focus_ = 0;
     std::string waiting_;   // typed, and not taken by who is in focus
     bool escaped_ = false;  // the last character was Ctrl-a
 };

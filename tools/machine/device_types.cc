@@ -13,8 +13,10 @@ namespace ashlar {
 namespace {
 
 constexpr DeviceType kTypes[] = {
-    {kBlkDevice, []() -> const OptionSchema& { return VirtioBlkOptions::options(); }},
-    {kRngDevice, []() -> const OptionSchema& { return RngDeviceOptions::options(); }},
+    {kBlkDevice, "virtio-bus", []() -> const OptionSchema& { return VirtioBlkOptions::options(); }},
+    {kRngDevice, "virtio-bus", []() -> const OptionSchema& { return RngDeviceOptions::options(); }},
+    {kSerialDevice, "virtio-bus", []() -> const OptionSchema& { return SerialDeviceOptions::options(); }},
+    {kConsoleDevice, "virtio-serial-bus", []() -> const OptionSchema& { return ConsoleOptions::options(); }},
 };
 
 }  // namespace
@@ -28,6 +30,17 @@ const OptionSet<DeviceCommonOptions>& DeviceCommonOptions::options() {
 
 const OptionSet<RngDeviceOptions>& RngDeviceOptions::options() {
     static const auto set = OptionSet<RngDeviceOptions>(kRngDevice);
+    return set;
+}
+
+const OptionSet<SerialDeviceOptions>& SerialDeviceOptions::options() {
+    static const auto set = OptionSet<SerialDeviceOptions>(kSerialDevice);
+    return set;
+}
+
+const OptionSet<ConsoleOptions>& ConsoleOptions::options() {
+    static const auto set = OptionSet<ConsoleOptions>(kConsoleDevice)
+                                .required("chardev", &ConsoleOptions::chardev, "the chardev that it is at");
     return set;
 }
 
@@ -51,7 +64,7 @@ std::optional<std::string> device_help(std::string_view argument) {
                                                  : type->options().help();
     std::string text;
     for (const DeviceType& type : kTypes)
-        text += fmt::format("name \"{}\", bus virtio-bus\n", type.name);
+        text += fmt::format("name \"{}\", bus {}\n", type.name, type.bus);
     return text;
 }
 

@@ -11,7 +11,8 @@
 
 namespace ashlar {
 
-inline constexpr std::string_view kBlkDevice = "virtio-blk-device", kRngDevice = "virtio-rng-device";
+inline constexpr std::string_view kBlkDevice = "virtio-blk-device", kRngDevice = "virtio-rng-device",
+                                  kSerialDevice = "virtio-serial-device", kConsoleDevice = "virtconsole";
 
 // What every device has.
 struct DeviceCommonOptions {
@@ -25,8 +26,19 @@ struct RngDeviceOptions {
     static const OptionSet<RngDeviceOptions>& options();
 };
 
+// Has one port, for a console.
+struct SerialDeviceOptions {
+    static const OptionSet<SerialDeviceOptions>& options();
+};
+
+struct ConsoleOptions {
+    std::string chardev;
+
+    static const OptionSet<ConsoleOptions>& options();
+};
+
 struct DeviceType {
-    std::string_view name;
+    std::string_view name, bus;
     const OptionSchema& (*options)();
 };
 std::span<const DeviceType> device_types();

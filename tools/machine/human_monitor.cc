@@ -28,6 +28,7 @@ HumanMonitor::~HumanMonitor() {
 }
 
 Task<void> HumanMonitor::co_close() {
+    backend_.connect(nullptr);
     co_await scope_.join();
 }
 
@@ -47,9 +48,6 @@ void HumanMonitor::receive(std::span<const uint8_t> bytes) {
                     print("\b \b");
                 }
                 break;
-            case '\f':
-                prompt();
-                break;
             default:
                 if (byte >= ' ' && line_.size() < kMaxLine) {
                     line_ += static_cast<char>(byte);
@@ -61,6 +59,17 @@ void HumanMonitor::receive(std::span<const uint8_t> bytes) {
 
 void HumanMonitor::ready_to_send() {
     print({});
+}
+
+void HumanMonitor::opened() {
+    greeted_ = false;
+    line_.clear();
+    output_.clear();
+    prompt();
+}
+
+void HumanMonitor::focused() {
+    prompt();
 }
 
 // What the backend does not take now is kept for later.

@@ -142,27 +142,7 @@ void add_machine_options(CommandLine& line, MachineArguments& out) {
              });
     line.add(0, "global", "virtio-mmio.force-legacy=on|off", "version 1 of virtio-mmio instead of 2",
              [&out](std::string_view given) { return take_global(out, given); });
-    const auto place = [](std::optional<std::string>& where) {
-        return [&where](std::string_view given) -> Result<void> {
-            where = std::string(given);
-            return {};
-        };
-    };
-    line.add(0, "serial", "[mon:]stdio|null|file:FILE|unix:PATH[,server=on][,wait=off]|tcp:...|none",
-             "where the serial port leads to (default: mon:stdio)", place(out.serial));
-    line.add(0, "monitor", "stdio|unix:...|none", "where the monitor for people is", place(out.monitor));
-    line.add_flag(0, "nographic", "serial port and monitor on the terminal, Ctrl-a h for help", out.nographic);
-    line.add(0, "gdb", "tcp:[HOST]:PORT|unix:PATH", "let gdb connect there (target remote)",
-             [&out](std::string_view given) -> Result<void> {
-                 out.gdb = given;
-                 return {};
-             });
-    line.add(0, "s", "", "the same as -gdb tcp::1234", [&out](std::string_view) -> Result<void> {
-        out.gdb = "tcp::1234";
-        return {};
-    });
     line.add_flag(0, "no-reboot", "end when the guest resets itself", out.no_reboot);
-    line.add_flag(0, "nodefaults", "nothing on the terminal that is not asked for", out.nodefaults);
 }
 
 Result<void> check_machine_arguments(const MachineArguments& arguments) {

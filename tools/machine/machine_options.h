@@ -21,13 +21,9 @@ struct MachineArguments {
     HartFeatures features;
     std::optional<std::string> bios;
     std::string kernel, initrd, append;
-    std::vector<std::string> devices;            // -device, in order
-    std::optional<std::string> serial, monitor;  // where they are, as -serial says
-    bool nographic = false;
-    bool nodefaults = false;
+    std::vector<std::string> devices;  // -device, in order
     bool no_reboot = false;
     bool virtio_legacy = false;
-    std::string gdb;  // where its server listens
 
     bool is_virt() const { return type ? *type == "virt" : bios || !kernel.empty(); }
 };

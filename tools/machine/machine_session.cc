@@ -1,7 +1,6 @@
 #include "tools/machine/machine_session.h"
 
 #include "hw/virtio_rng.h"
-#include "tools/machine/device_types.h"
 #include "util/json.h"
 #include "util/keyval.h"
 #include "util/report.h"
@@ -20,9 +19,10 @@ constexpr std::string_view kNoHotplug = "Bus 'virtio-mmio-bus.7' does not suppor
 
 }  // namespace
 
-MachineSession::MachineSession(Daemon& daemon, const MachineArguments& arguments)
+MachineSession::MachineSession(Daemon& daemon, const MachineArguments& arguments, Chardevs& chardevs)
     : daemon_(daemon),
       arguments_(arguments),
+      chardevs_(chardevs),
       io_error_(
           daemon.context(),
           [](void* session) {
@@ -31,10 +31,7 @@ MachineSession::MachineSession(Daemon& daemon, const MachineArguments& arguments
           },
           this) {}
 
-MachineSession::~MachineSession() {
-    for (const std::string& path : sockets_)
-        unlink(path.c_str());
-}
+MachineSession::~MachineSession() = default;
 
 Result<void> MachineSession::create() {
     auto machine = Machine::create(daemon_.context(),
@@ -100,6 +97,19 @@ Task<Result<void>> MachineSession::co_add_device(std::string argument) {
         if (auto none = RngDeviceOptions::options().parse(keyval->options, keyval->typing); !none)
             co_return std::unexpected(std::move(none.error()));
         added = machine_->add_virtio(std::make_unique<VirtioRng>(machine_->ram(), daemon_.context()));
+    } else if (common->driver == kSerialDevice) {
+        if (auto none = SerialDeviceOptions::options().parse(keyval->options, keyval->typing); !none)
+            co_return std::unexpected(std::move(none.error()));
+        auto console = std::make_unique<VirtioConsole>(machine_->ram(), daemon_.context());
+        VirtioConsole* bus = console.get();
+        added = machine_->add_virtio(std::move(console));
+        if (added)
+            free_consoles_.push_back(bus);
+    } else if (common->driver == kConsoleDevice) {
+        auto options = ConsoleOptions::options().parse(keyval->options, keyval->typing);
+        if (!options)
+            co_return std::unexpected(std::move(options.error()));
+        added = co_await co_add_console(std::move(*options));
     } else {
         co_return no_such_device(common->driver);
     }
@@ -143,78 +153,30 @@ void MachineSession::note_io_error(const GuestIoError& error) {
         io_error_.schedule();
 }
 
-// The defaults are those of -nographic: there is nothing but a terminal.
-Result<void> MachineSession::choose_places(bool stdio_free, SerialPlace& serial, SerialPlace& monitor) const {
-    const bool may_take_stdio = stdio_free && !arguments_.nodefaults;
-    std::string serial_text = "null", monitor_text = "none";
-    if (arguments_.serial)
-        serial_text = *arguments_.serial;
-    else if (arguments_.nographic || may_take_stdio)
-        serial_text = arguments_.monitor ? "stdio" : "mon:stdio";
-    if (arguments_.monitor)
-        monitor_text = *arguments_.monitor;
-    else if (arguments_.nographic && arguments_.serial && !arguments_.serial->starts_with("mon:"))
-        monitor_text = "stdio";
-    if (!arguments_.serial && !arguments_.nographic && monitor_text == "stdio")
-        serial_text = "null";
-    for (auto [text, place] : {std::pair(&serial_text, &serial), std::pair(&monitor_text, &monitor)}) {
-        auto parsed = parse_serial_place(*text);
-        if (!parsed)
-            return std::unexpected(std::move(parsed.error()));
-        *place = std::move(*parsed);
-    }
-    const bool by_serial = serial.kind == SerialPlace::Kind::Stdio,
-               by_monitor = monitor.kind == SerialPlace::Kind::Stdio;
-    if ((by_serial && by_monitor) || ((by_serial || by_monitor) && !stdio_free))
-        return fail("cannot use stdio by multiple character devices");
-    return {};
+Task<Result<void>> MachineSession::co_add_console(ConsoleOptions options) {
+    if (free_consoles_.empty())
+        co_return std::unexpected(
+            Error{fmt::format("No 'virtio-serial-bus' bus found for device '{}'", kConsoleDevice)}.with_hint(
+                "Each takes a virtio-serial-device before it, which has one port."));
+    auto backend = co_await chardevs_.co_use(options.chardev, Chardevs::User::Device);
+    if (!backend)
+        co_return std::unexpected(std::move(backend.error()));
+    free_consoles_.front()->attach(**backend);
+    free_consoles_.erase(free_consoles_.begin());
+    co_return Result<void>();
 }
 
-Task<Result<StreamBackend*>> MachineSession::co_open(SerialPlace place) {
-    if (place.kind == SerialPlace::Kind::Stdio)
-        terminal_ = std::make_unique<RawTerminal>(!place.with_monitor);
-    CoEvent connected;
-    const bool wait = place.kind == SerialPlace::Kind::Socket && place.address.server && place.address.wait;
-    const std::string text = place.address.text;
-    auto opened = co_await co_open_serial_place(std::move(place), wait ? &connected : nullptr);
-    if (!opened)
-        co_return std::unexpected(std::move(opened.error()));
-    if (!opened->socket_path.empty())
-        sockets_.push_back(opened->socket_path);
-    backends_.push_back(std::move(opened->backend));
-    if (wait) {
-        info_report("waiting for connection on: {}", text);
-        co_await connected.wait();
+Task<Result<void>> MachineSession::co_connect(const CharArguments& chars) {
+    if (chars.serial && !chars.serial->empty()) {
+        auto backend = co_await chardevs_.co_use(*chars.serial, Chardevs::User::Device);
+        if (!backend)
+            co_return std::unexpected(std::move(backend.error()).prefixed("-serial"));
+        uart_ = std::make_unique<CharLink>(daemon_.context(), machine_->uart(), **backend);
+    } else {
+        uart_ = std::make_unique<CharLink>(daemon_.context(), machine_->uart(), nowhere_);
     }
-    co_return backends_.back().get();
-}
-
-Task<Result<void>> MachineSession::co_connect(bool stdio_free) {
-    SerialPlace serial, monitor;
-    if (auto chosen = choose_places(stdio_free, serial, monitor); !chosen)
-        co_return chosen;
-    const bool mux = serial.with_monitor;
-    auto serial_backend = co_await co_open(std::move(serial));
-    if (!serial_backend)
-        co_return std::unexpected(std::move(serial_backend.error()));
-    CharacterBackend* port = *serial_backend;
-    if (mux) {
-        mux_ = std::make_unique<CharMux>(*port, [this] { daemon_.request_shutdown(ShutdownCause::HostUi); });
-        port = &mux_->serial();
-        monitor_ = std::make_unique<HumanMonitor>(daemon_, mux_->monitor());
-    }
-    uart_ = std::make_unique<CharLink>(daemon_.context(), machine_->uart(), *port);
-    if (!mux && monitor.kind != SerialPlace::Kind::Null) {
-        auto monitor_backend = co_await co_open(std::move(monitor));
-        if (!monitor_backend)
-            co_return std::unexpected(std::move(monitor_backend.error()));
-        monitor_ = std::make_unique<HumanMonitor>(daemon_, **monitor_backend);
-    }
-    if (!arguments_.gdb.empty()) {
-        auto place = parse_serial_place(arguments_.gdb + ",server=on,wait=off");
-        if (!place)
-            co_return std::unexpected(std::move(place.error()).prefixed("-gdb"));
-        auto backend = co_await co_open(std::move(*place));
+    if (chars.gdb) {
+        auto backend = co_await chardevs_.co_use(*chars.gdb, Chardevs::User::Device);
         if (!backend)
             co_return std::unexpected(std::move(backend.error()).prefixed("-gdb"));
         gdb_ = std::make_unique<GdbServer>(*machine_, *this, **backend,
@@ -237,24 +199,17 @@ Task<void> MachineSession::co_close() {
     if (machine_)
         co_await machine_->co_close();
     co_await scope_.join();
-    if (monitor_)
-        co_await monitor_->co_close();
     if (gdb_) {
         gdb_->exited(exit_status_);
         co_await gdb_->co_close();
     }
-    for (const auto& backend : backends_)
-        co_await backend->co_close();
+    co_await chardevs_.co_close();  // what the guest has said last goes by way of the machine
     gdb_.reset();
     uart_.reset();
-    monitor_.reset();
-    mux_.reset();
     machine_.reset();
-    backends_.clear();
     for (IOThread* iothread : iothreads_)
         daemon_.objects().release(*iothread);
     iothreads_.clear();
-    terminal_.reset();
 }
 
 // --- what QMP and the monitor ask for

@@ -7,31 +7,30 @@
 #include "hw/char_link.h"
 #include "hw/machine.h"
 #include "hw/virtio_blk.h"
+#include "hw/virtio_console.h"
 #include "monitor/daemon.h"
 #include "monitor/drive.h"
-#include "tools/machine/char_mux.h"
+#include "tools/machine/char_options.h"
+#include "tools/machine/chardevs.h"
+#include "tools/machine/device_types.h"
 #include "tools/machine/gdb_server.h"
-#include "tools/machine/human_monitor.h"
 #include "tools/machine/machine_options.h"
-#include "tools/machine/serial_place.h"
-#include "tools/machine/terminal.h"
 
 namespace ashlar {
 
 class MachineSession : public MachineControl, private Machine::Listener {
 public:
-    MachineSession(Daemon& daemon, const MachineArguments& arguments);
+    MachineSession(Daemon& daemon, const MachineArguments& arguments, Chardevs& chardevs);
     ~MachineSession() override;
 
     // Reads firmware and kernel.
     Result<void> create();
     Result<void> dump_device_tree() const;
-    [[nodiscard]] Task<Result<void>> co_add_drive(AddedDrive drive);       // of -drive if=virtio
-    [[nodiscard]] Task<Result<void>> co_add_device(std::string argument);  // -device
-    // `stdio_free`: nobody else has the terminal.
-    [[nodiscard]] Task<Result<void>> co_connect(bool stdio_free);
+    [[nodiscard]] Task<Result<void>> co_add_drive(AddedDrive drive);          // of -drive if=virtio
+    [[nodiscard]] Task<Result<void>> co_add_device(std::string argument);     // -device
+    [[nodiscard]] Task<Result<void>> co_connect(const CharArguments& chars);  // the serial port, and gdb
     [[nodiscard]] Task<Result<void>> co_start(bool paused);
-    [[nodiscard]] Task<void> co_close();
+    [[nodiscard]] Task<void> co_close();  // that of the chardevs as well
 
     int exit_status() const { return exit_status_; }  // as the guest has said
 
@@ -55,11 +54,11 @@ private:
     Task<void> co_stop_as(RunState state, std::optional<unsigned> hart = {});
     Task<void> co_reset_for_guest();
     void note_io_error(const GuestIoError& error);  // any thread
-    Result<void> choose_places(bool stdio_free, SerialPlace& serial, SerialPlace& monitor) const;
-    [[nodiscard]] Task<Result<StreamBackend*>> co_open(SerialPlace place);
+    [[nodiscard]] Task<Result<void>> co_add_console(ConsoleOptions options);
 
     Daemon& daemon_;
     const MachineArguments& arguments_;
+    Chardevs& chardevs_;
     std::unique_ptr<Machine> machine_;
     RunState state_ = RunState::Prelaunch;
     int exit_status_ = 0;
@@ -67,11 +66,8 @@ private:
     std::vector<IOThread*> iothreads_;  // in use
     std::vector<std::string> ids_;      // of devices
 
-    std::unique_ptr<RawTerminal> terminal_;
-    std::vector<std::unique_ptr<StreamBackend>> backends_;
-    std::vector<std::string> sockets_;  // to be removed
-    std::unique_ptr<CharMux> mux_;
-    std::unique_ptr<HumanMonitor> monitor_;
+    std::vector<VirtioConsole*> free_consoles_;  // that nobody is at yet
+    StreamBackend nowhere_;
     std::unique_ptr<CharLink> uart_;
     std::unique_ptr<GdbServer> gdb_;
 

@@ -2,6 +2,7 @@
 
 #include "util/timer.h"
 
+#include <fcntl.h>
 #include <poll.h>
 
 #include <algorithm>
@@ -27,6 +28,10 @@ void StreamBackend::listen(std::vector<UniqueFd> listeners, CoEvent* connected) 
         scope_.spawn(co_accept(std::move(listener), connected));
 }
 
+void StreamBackend::serve_pty(UniqueFd master) {
+    scope_.spawn(co_serve_pty(std::move(master)));
+}
+
 void StreamBackend::connect(CharacterDevice* device) {
     device_ = device;
     room_.pulse();
@@ -48,6 +53,10 @@ void StreamBackend::ready_to_receive() {
 
 Task<void> StreamBackend::co_read(Connection& connection) {
     std::array<uint8_t, kChunk> bytes;
+    while (!connection.gone && !closing_ && !device_)
+        co_await room_.wait();
+    if (device_)
+        device_->opened();
     for (;;) {
         while (!connection.gone && !closing_ && !(device_ && device_->room() > 0))
             co_await room_.wait();
@@ -107,6 +116,18 @@ Task<void> StreamBackend::co_serve(UniqueFd input, UniqueFd output) {
     co_await reading.join();
 }
 
+// That nobody has the other side open is a hang-up, whose end there is no event for.
+Task<void> StreamBackend::co_serve_pty(UniqueFd master) {
+    constexpr int64_t kPause = 100'000'000;
+    while (!closing_) {
+        pollfd state{master.get(), POLLOUT, 0};
+        if (poll(&state, 1, 0) == 1 && !(state.revents & POLLHUP))
+            co_await co_serve(UniqueFd(fcntl(master.get(), F_DUPFD_CLOEXEC, 3)), {});
+        else
+            co_await co_sleep(kPause);
+    }
+}
+
 Task<void> StreamBackend::co_accept(UniqueFd descriptor, CoEvent* connected) {
     Socket listener(std::move(descriptor));
     listeners_.push_back(&listener);
@@ -117,7 +138,7 @@ Task<void> StreamBackend::co_accept(UniqueFd descriptor, CoEvent* connected) {
         if (fd < 0)
             continue;
         if (connected)
-            connected->set();
+            std::exchange(connected, nullptr)->set();
         co_await co_serve(UniqueFd(fd), {});
     }
     std::erase(listeners_, &listener);

@@ -23,6 +23,8 @@ public:
     void serve(UniqueFd input, UniqueFd output);
     // One client at a time; `connected` is set when the first one has come.
     void listen(std::vector<UniqueFd> listeners, CoEvent* connected);
+    // Whoever opens the other side of a pseudo-terminal, one after the other.
+    void serve_pty(UniqueFd master);
     // Output that has not gone yet goes, as far as it is taken within a short time.
     [[nodiscard]] Task<void> co_close();
 
@@ -42,6 +44,7 @@ private:
     Task<void> co_read(Connection& connection);
     Task<void> co_write(Connection& connection);
     Task<void> co_serve(UniqueFd input, UniqueFd output);
+    Task<void> co_serve_pty(UniqueFd master);
     Task<void> co_accept(UniqueFd listener, CoEvent* connected);
 
     CharacterDevice* device_ = nullptr;
