@@ -6,6 +6,8 @@
 #include "monitor/daemon.h"
 #include "util/json.h"
 
+#include <algorithm>
+
 namespace ashlar {
 
 namespace {
@@ -129,8 +131,15 @@ Task<Result<void>> block_resize(Daemon& daemon, ResizeArgs args) {
 
 Task<Result<std::vector<BlockInfo>>> query_block(Daemon& daemon) {
     std::vector<BlockInfo> list;
-    for (BlockBackend* backend : daemon.graph().backends())
-        list.push_back(block_info(*backend));
+    const std::vector<MachineControl::Disk> disks = daemon.machine().disks();
+    for (BlockBackend* backend : daemon.graph().backends()) {
+        const auto disk = std::ranges::find(disks, backend, &MachineControl::Disk::backend);
+        list.push_back(block_info(*backend, disk == disks.end() ? nullptr : &*disk));
+    }
+    // Those on a node have a backend without a name.
+    for (const MachineControl::Disk& disk : disks)
+        if (disk.backend->name().empty())
+            list.push_back(block_info(*disk.backend, &disk));
     co_return list;
 }
 

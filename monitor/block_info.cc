@@ -50,12 +50,15 @@ const OptionSet<BlockDeviceInfo>& BlockDeviceInfo::options() {
 }
 
 const OptionSet<BlockInfo>& BlockInfo::options() {
-    static const auto set = OptionSet<BlockInfo>("BlockInfo")
-                                .required("device", &BlockInfo::device, "name of the device")
-                                .required("type", &BlockInfo::type, "always \"unknown\"")
-                                .required("removable", &BlockInfo::removable, "whether the medium can be removed")
-                                .required("locked", &BlockInfo::locked, "whether the guest has locked it")
-                                .optional("inserted", &BlockInfo::inserted, "the medium, if there is one");
+    static const auto set =
+        OptionSet<BlockInfo>("BlockInfo")
+            .required("device", &BlockInfo::device, "name of the device")
+            .required("type", &BlockInfo::type, "always \"unknown\"")
+            .required("removable", &BlockInfo::removable, "whether the medium can be removed")
+            .required("locked", &BlockInfo::locked, "whether the guest has locked it")
+            .optional("qdev", &BlockInfo::qdev, "the device that uses it")
+            .optional("io-status", &BlockInfo::io_status, "whether a request has stopped the machine")
+            .optional("inserted", &BlockInfo::inserted, "the medium, if there is one");
     return set;
 }
 
@@ -122,8 +125,13 @@ BlockDeviceInfo block_device_info(BlockDriverState& node, const BlockBackend* ba
     return info;
 }
 
-BlockInfo block_info(BlockBackend& backend) {
+BlockInfo block_info(BlockBackend& backend, const MachineControl::Disk* disk) {
     BlockInfo info{.device = backend.name()};
+    if (disk) {
+        info.removable = false;
+        info.qdev = disk->path;
+        info.io_status = disk->io_status;
+    }
     if (BlockDriverState* root = backend.root())
         info.inserted = block_device_info(*root, &backend, true);
     return info;

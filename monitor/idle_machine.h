@@ -17,6 +17,7 @@ public:
     Task<Result<void>> co_reset() override;
     void power_down() override;
     std::vector<Cpu> cpus() const override { return {}; }
+    std::vector<Disk> disks() const override { return {}; }
     Task<Result<void>> co_add_device(JsonBox options) override;
     Task<Result<void>> co_remove_device(std::string id) override;
     Result<std::vector<Property>> device_properties(std::string_view type) const override;

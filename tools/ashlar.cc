@@ -114,22 +114,23 @@ private:
         co_return tell_ready();
     }
 
-    // The drives, which are disks of the machine if it has any, then the devices.
+    // The drives, then the devices, and those that are made of drives last, as in QEMU.
     Task<Result<void>> co_add_devices() {
         DriveCounts counts;
+        std::vector<std::pair<std::string, AddedDrive>> disks;  // the argument, the drive
         for (const std::string& argument : options_.drives) {
             auto drive = co_await co_add_drive(daemon_.graph(), argument, counts, session_.has_value());
-            Result<void> added;
             if (!drive)
-                added = std::unexpected(std::move(drive.error()));
-            else if (drive->interface == DriveInterface::Virtio)
-                added = co_await session_->co_add_drive(std::move(*drive));
-            if (!added)
-                co_return of_option(std::move(added.error()), "drive", argument);
+                co_return of_option(std::move(drive.error()), "drive", argument);
+            if (drive->interface == DriveInterface::Virtio)
+                disks.emplace_back(argument, std::move(*drive));
         }
         for (const std::string& argument : options_.machine.devices)
             if (auto added = co_await session_->co_add_device(argument); !added)
                 co_return of_option(std::move(added.error()), "device", argument);
+        for (const auto& [argument, drive] : disks)
+            if (auto added = co_await session_->co_add_drive(drive); !added)
+                co_return of_option(std::move(added.error()), "drive", argument);
         co_return Result<void>();
     }
 

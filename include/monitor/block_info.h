@@ -4,6 +4,7 @@
 #include "block/block_graph.h"
 #include "block/image_info.h"
 #include "block/throttle_limits.h"
+#include "monitor/machine_control.h"
 
 namespace ashlar {
 
@@ -52,6 +53,8 @@ struct BlockInfo {
     std::string type = "unknown";
     bool removable = true;
     bool locked = false;
+    std::optional<std::string> qdev;
+    std::optional<IoStatus> io_status;
     std::optional<BlockDeviceInfo> inserted;
 
     static const OptionSet<BlockInfo>& options();
@@ -59,6 +62,6 @@ struct BlockInfo {
 
 // `backend`: through which the node is looked at, or null.
 BlockDeviceInfo block_device_info(BlockDriverState& node, const BlockBackend* backend, bool with_backing);
-BlockInfo block_info(BlockBackend& backend);
+BlockInfo block_info(BlockBackend& backend, const MachineControl::Disk* disk);  // null: it is none of the machine's
 
 }  // namespace ashlar

@@ -8,10 +8,13 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace ashlar {
+
+class BlockBackend;
 
 // QAPI's, as far as it happens here.
 enum class RunState : uint8_t { Prelaunch, Running, Paused, Debug, IoError, Shutdown };
@@ -23,6 +26,16 @@ constexpr auto enum_names(RunState) {
         {RunState::Debug, "debug"},
         {RunState::IoError, "io-error"},
         {RunState::Shutdown, "shutdown"},
+    });
+}
+
+// Of a disk that stops the machine when a request fails: whether one has, since it has gone on last.
+enum class IoStatus : uint8_t { Ok, Failed, NoSpace };
+constexpr auto enum_names(IoStatus) {
+    return std::to_array<EnumName<IoStatus>>({
+        {IoStatus::Ok, "ok"},
+        {IoStatus::Failed, "failed"},
+        {IoStatus::NoSpace, "nospace"},
     });
 }
 
@@ -41,6 +54,14 @@ public:
         int thread_id;
     };
     virtual std::vector<Cpu> cpus() const = 0;
+
+    // What it has made of drives.
+    struct Disk {
+        BlockBackend* backend;
+        std::string path;  // the device's name, or where it is among those that have none
+        std::optional<IoStatus> io_status;
+    };
+    virtual std::vector<Disk> disks() const = 0;
 
     // Devices: as -device takes them. Where nothing can be plugged in or out while it runs, they say so.
     [[nodiscard]] virtual Task<Result<void>> co_add_device(JsonBox options) = 0;

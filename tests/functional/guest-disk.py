@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """A guest and its virtio disks, on our machine and on QEMU's."""
+import errno
 
 from ashlar_test import MIB, Skip, check, equal, main, program, qemu_in_our_place, skip
 from guest import (CHECK, COMPUTE, EVENT_INDEX, INDIRECT, LEGACY, LOAD, MODERN, QEMU, Guest, build, check_loaded,
@@ -90,6 +91,51 @@ def test_the_first_disk_is_in_the_last_slot(t):
                   *disk(images[1], 'serial=second', name='b'))
     said = guest.wait()
     check('slot 7\n' in said and 'first\n' in said, said)
+
+
+def test_a_disk_that_a_drive_makes_comes_behind_the_devices(t):
+    small, large = (task_image(t, f'{size}.img', size * MIB, mode=CHECK) for size in (1, 2))
+    said = Guest(t, build(t, 'disk'), *MODERN, '-drive', f'file={small},format=raw,if=virtio', *disk(large)).wait()
+    check('slot 7\n' in said and f'capacity {2 * MIB // 512}\n' in said, said)
+
+
+def failing_disk(t, error, device=''):
+    """A guest, not yet running, whose first write fails once."""
+    image = task_image(t, 'failing.img', 4 * MIB, mode=CHECK)
+    return Guest(t, build(t, 'disk'), '-S', *MODERN, '-drive',
+                 f'if=none,id=d0,driver=raw,file.driver=blkdebug,file.image.driver=file,file.image.filename={image},'
+                 f'file.inject-error.0.event=write_aio,file.inject-error.0.errno={error},'
+                 f'file.inject-error.0.once=on', '-device', f'virtio-blk-device,drive=d0,id=disk0{device}',
+                 qmp=True)
+
+
+def io_status(guest):
+    info = {each['device']: each for each in guest.qmp.command('query-block')}['d0']
+    equal((info['qdev'], info['removable']), ('disk0', False), 'the device')
+    return info.get('io-status'), guest.qmp.command('query-status')['status']
+
+
+def test_a_write_that_fails_stops_the_machine_until_it_goes_on(t):
+    for error, device, status in ((errno.EIO, ',werror=stop', 'failed'), (errno.ENOSPC, ',werror=stop', 'nospace'),
+                                  (errno.ENOSPC, '', 'nospace')):
+        guest = failing_disk(t, error, device)
+        equal(io_status(guest), ('ok', 'prelaunch'), 'the status at first')
+        guest.qmp.command('cont')
+        event = guest.qmp.event('BLOCK_IO_ERROR')
+        equal((event['device'], event['operation'], event['action'], event['nospace']),
+              ('d0', 'write', 'stop', error == errno.ENOSPC), 'the event')
+        guest.qmp.event('STOP')
+        equal(io_status(guest), (status, 'io-error'), 'the status after the error')
+        guest.qmp.command('cont')
+        check(guest.wait().endswith('done\n'), 'the write was made again')
+
+
+def test_a_write_that_fails_is_reported_to_the_guest(t):
+    guest = failing_disk(t, errno.EIO, ',werror=report')
+    equal(io_status(guest), (None, 'prelaunch'), 'the status at first')
+    guest.qmp.command('cont')
+    equal(guest.qmp.event('BLOCK_IO_ERROR')['action'], 'report', 'the action')
+    check('FAILED: write 1\n' in guest.wait(status=1), guest.output())
 
 
 def test_a_ninth_device_is_refused(t):

@@ -71,7 +71,11 @@ Task<Result<void>> MachineSession::co_add_drive(AddedDrive drive) {
     auto options = VirtioBlkOptions::options().parse(given, Typing::Lenient);
     if (!options)
         co_return std::unexpected(std::move(options.error()));
-    co_return co_await co_add_blk(std::move(*options));
+    co_return co_await co_add_blk(std::move(*options), fmt::format("{}/virtio-backend", anonymous_path()));
+}
+
+std::string MachineSession::anonymous_path() {
+    return fmt::format("/machine/peripheral-anon/device[{}]", anonymous_++);
 }
 
 Task<Result<void>> MachineSession::co_add_device(std::string argument) {
@@ -87,12 +91,13 @@ Task<Result<void>> MachineSession::co_add_device(std::string argument) {
         if (std::find(ids_.begin(), ids_.end(), *common->id) != ids_.end())
             co_return fail("Duplicate device ID '{}'", *common->id);
     }
+    const std::string path = common->id ? *common->id : anonymous_path();
     Result<void> added;
     if (common->driver == kBlkDevice) {
         auto options = VirtioBlkOptions::options().parse(keyval->options, keyval->typing);
         if (!options)
             co_return std::unexpected(std::move(options.error()));
-        added = co_await co_add_blk(std::move(*options));
+        added = co_await co_add_blk(std::move(*options), path);
     } else if (common->driver == kRngDevice) {
         if (auto none = RngDeviceOptions::options().parse(keyval->options, keyval->typing); !none)
             co_return std::unexpected(std::move(none.error()));
@@ -118,7 +123,9 @@ Task<Result<void>> MachineSession::co_add_device(std::string argument) {
     co_return added;
 }
 
-Task<Result<void>> MachineSession::co_add_blk(VirtioBlkOptions options) {
+Task<Result<void>> MachineSession::co_add_blk(VirtioBlkOptions options, std::string path) {
+    const bool may_stop = options.rerror == OnIoError::Stop ||
+                          (options.werror != OnIoError::Report && options.werror != OnIoError::Ignore);
     AioContext* context = &daemon_.context();
     if (options.iothread) {
         auto iothread = daemon_.objects().use_iothread(*options.iothread);
@@ -131,9 +138,12 @@ Task<Result<void>> MachineSession::co_add_blk(VirtioBlkOptions options) {
                                                 [this](const GuestIoError& error) { note_io_error(error); });
     if (!device)
         co_return std::unexpected(std::move(device.error()));
+    auto state = std::make_unique<DiskState>((*device)->backend(), std::move(path), may_stop);
     std::unique_ptr<VirtioDevice> blk = std::move(*device);
     auto added = machine_->add_virtio(std::move(blk));
-    if (!added)
+    if (added)
+        disks_.push_back(std::move(state));
+    else
         co_await blk->co_close();
     co_return added;
 }
@@ -149,8 +159,13 @@ void MachineSession::note_io_error(const GuestIoError& error) {
                         .nospace = error.error == -ENOSPC,
                         .reason = std::strerror(-error.error)},
                        error.backend.name());
-    if (error.action == GuestIoError::Action::Stop)
-        io_error_.schedule();
+    if (error.action != GuestIoError::Action::Stop)
+        return;
+    const IoStatus status = error.error == -ENOSPC ? IoStatus::NoSpace : IoStatus::Failed;
+    for (const auto& disk : disks_)
+        if (IoStatus first = IoStatus::Ok; &disk->backend == &error.backend)
+            disk->status.compare_exchange_strong(first, status);
+    io_error_.schedule();
 }
 
 Task<Result<void>> MachineSession::co_add_console(ConsoleOptions options) {
@@ -238,6 +253,8 @@ Task<Result<void>> MachineSession::co_cont() {
     if (state_ == RunState::Running)
         co_return Result<void>();
     state_ = RunState::Running;
+    for (const auto& disk : disks_)
+        disk->status = IoStatus::Ok;
     daemon_.qmp().emit(kResume, {});
     co_await machine_->co_go_on();
     co_return Result<void>();
@@ -264,6 +281,15 @@ std::vector<MachineControl::Cpu> MachineSession::cpus() const {
         for (unsigned i = 0; i < machine_->hart_count(); ++i)
             cpus.push_back({i, machine_->harts_thread_id()});
     return cpus;
+}
+
+std::vector<MachineControl::Disk> MachineSession::disks() const {
+    std::vector<Disk> disks;
+    if (!closed_)
+        for (const auto& disk : disks_)
+            disks.push_back(
+                {&disk->backend, disk->path, disk->has_status ? std::optional(disk->status.load()) : std::nullopt});
+    return disks;
 }
 
 Task<Result<void>> MachineSession::co_add_device(JsonBox options) {

@@ -16,6 +16,8 @@
 #include "tools/machine/gdb_server.h"
 #include "tools/machine/machine_options.h"
 
+#include <atomic>
+
 namespace ashlar {
 
 class MachineSession : public MachineControl, private Machine::Listener {
@@ -40,6 +42,7 @@ public:
     Task<Result<void>> co_reset() override;
     void power_down() override;
     std::vector<Cpu> cpus() const override;
+    std::vector<Disk> disks() const override;
     Task<Result<void>> co_add_device(JsonBox options) override;
     Task<Result<void>> co_remove_device(std::string id) override;
     Result<std::vector<Property>> device_properties(std::string_view type) const override;
@@ -50,7 +53,16 @@ private:
     void guest_asked_for_reset() override;
     void debugger_wanted(unsigned hart) override;
 
-    [[nodiscard]] Task<Result<void>> co_add_blk(VirtioBlkOptions options);
+    // A disk, as query-block tells of it. `status`: any thread.
+    struct DiskState {
+        BlockBackend& backend;
+        std::string path;
+        bool has_status;  // it may stop the machine
+        std::atomic<IoStatus> status{IoStatus::Ok};
+    };
+
+    std::string anonymous_path();
+    [[nodiscard]] Task<Result<void>> co_add_blk(VirtioBlkOptions options, std::string path);
     Task<void> co_stop_as(RunState state, std::optional<unsigned> hart = {});
     Task<void> co_reset_for_guest();
     void note_io_error(const GuestIoError& error);  // any thread
@@ -63,8 +75,10 @@ private:
     RunState state_ = RunState::Prelaunch;
     int exit_status_ = 0;
     bool closed_ = false;
-    std::vector<IOThread*> iothreads_;  // in use
-    std::vector<std::string> ids_;      // of devices
+    std::vector<IOThread*> iothreads_;               // in use
+    std::vector<std::string> ids_;                   // of devices
+    unsigned anonymous_ = 0;                         // devices that have none
+    std::vector<std::unique_ptr<DiskState>> disks_;  // all of them before the machine runs
 
     std::vector<VirtioConsole*> free_consoles_;  // that nobody is at yet
     StreamBackend nowhere_;
