@@ -4,6 +4,7 @@
 #include "monitor/version.h"
 #include "tools/command_line.h"
 #include "tools/object_option.h"
+#include "tools/parse_text.h"
 #include "util/keyval.h"
 #include "util/log.h"
 #include "util/options.h"
@@ -26,14 +27,6 @@ struct NameOptions {
         return set;
     }
 };
-
-template <class T>
-Result<T> parse_text(std::string_view text, std::string_view implied_key) {
-    auto keyval = parse_keyval(text, {.implied_key = implied_key});
-    if (!keyval)
-        return std::unexpected(std::move(keyval.error()));
-    return T::options().parse(keyval->options, keyval->typing);
-}
 
 class Parser {
 public:

@@ -1,6 +1,7 @@
 #include "tools/machine/char_options.h"
 
 #include "tools/command_line.h"
+#include "tools/parse_text.h"
 #include "util/keyval.h"
 #include "util/options.h"
 
@@ -53,10 +54,7 @@ Result<void> take_chardev(CharArguments& out, std::string_view given) {
 }
 
 Result<void> take_mon(CharArguments& out, std::string_view given) {
-    auto keyval = parse_keyval(given, {.implied_key = "chardev"});
-    if (!keyval)
-        return std::unexpected(std::move(keyval.error()));
-    auto options = MonOptions::options().parse(keyval->options, keyval->typing);
+    auto options = parse_text<MonOptions>(given, "chardev");
     if (!options)
         return std::unexpected(std::move(options.error()));
     const bool control = options->mode == Mode::Control;

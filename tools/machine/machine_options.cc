@@ -4,6 +4,7 @@
 #include "tools/command_line.h"
 #include "tools/machine/cpu_option.h"
 #include "tools/machine/device_types.h"
+#include "tools/parse_text.h"
 #include "util/keyval.h"
 #include "util/options.h"
 #include "util/size.h"
@@ -40,14 +41,6 @@ struct SmpOptions {
         return set;
     }
 };
-
-template <class T>
-Result<T> parse_text(std::string_view text, std::string_view implied_key) {
-    auto keyval = parse_keyval(text, {.implied_key = implied_key});
-    if (!keyval)
-        return std::unexpected(std::move(keyval.error()));
-    return T::options().parse(keyval->options, keyval->typing);
-}
 
 Result<void> take_machine(MachineArguments& out, std::string_view given) {
     auto options = parse_text<MachineOptions>(given, "type");
