@@ -306,7 +306,7 @@ def test_breakpoints(t):
                       'resume A', 'remove_break A'],
                      ['break read_aio A', 'remove_break A', 'remove_break B', 'read 0 1'],
                      ['break read_aio D', 'aio_read -q 0 512', 'remove_break E', 'resume D', 'aio_flush'],
-                     ['break write_aio A', 'aio_write -P 8 0 512', 'wait_break A', 'aio_write -P 9 512 512', 'sleep 50',
+                     ['break write_aio A', 'aio_write -P 8 0 512', 'wait_break A', 'aio_write -q -P 9 512 512', 'sleep 50',
                       'resume A', 'aio_flush', 'read -P 8 0 512', 'read -P 9 512 512']]:
         pair.run(commands, options=BLKDEBUG, image=BLKDEBUG_IMAGE)
         pair.check_equal()
