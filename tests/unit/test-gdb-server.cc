@@ -332,6 +332,8 @@ void detaching_lets_it_go_and_killing_ends_it() {
     f.says(fmt::format("Z0,{:x},4", kGdbRam), "OK");
     f.says("D", "OK");
     f.settle();
+    g_assert_true(f.state != RunState::Running);
+    f.feed("+");
     g_assert_true(f.state == RunState::Running);
     f.go("k");
     g_assert_true(f.killed);

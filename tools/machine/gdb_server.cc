@@ -33,6 +33,9 @@ Task<void> GdbServer::co_close() {
 }
 
 void GdbServer::receive(std::span<const uint8_t> bytes) {
+    // It has the answer to its detaching: the program may end now without being missed.
+    if (std::exchange(leaving_, false))
+        scope_.spawn(co_leave());
     for (uint8_t byte : bytes) {
         switch (parser_.take(byte)) {
             case GdbPacketParser::Event::Nothing:
@@ -219,6 +222,11 @@ Task<void> GdbServer::co_go_on(std::vector<HartPlan> plan) {
 Task<void> GdbServer::co_detach() {
     remove_breakpoints();
     reply("OK");
+    leaving_ = true;
+    co_return;
+}
+
+Task<void> GdbServer::co_leave() {
     (void)co_await control_.co_cont();
 }
 

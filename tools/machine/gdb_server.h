@@ -46,6 +46,7 @@ private:
     Task<void> co_multi(std::string_view rest);
     Task<void> co_go_on(std::vector<HartPlan> plan);
     Task<void> co_detach();
+    Task<void> co_leave();
     std::string query(std::string_view packet);
     std::string read_registers();
     std::string write_registers(std::string_view text);
@@ -72,6 +73,7 @@ private:
     unsigned stepped_ = 0;  // that a step is of
     bool busy_ = false;     // with a packet
     bool awaited_ = false;  // gdb waits for the machine to stop
+    bool leaving_ = false;  // the machine goes on when gdb has acknowledged that it is detached
     std::set<uint64_t> breakpoints_;
     std::vector<Hart::Watched> watchpoints_;
     TaskScope scope_;
