@@ -123,6 +123,7 @@ private:
     Task<Result<void>> co_reset() override { co_return fail("not here"); }
     void power_down() override {}
     std::vector<Cpu> cpus() const override { return {}; }
+    std::vector<Disk> disks() const override { return {}; }
     Task<Result<void>> co_add_device(JsonBox) override { co_return fail("not here"); }
     Task<Result<void>> co_remove_device(std::string) override { co_return fail("not here"); }
     Result<std::vector<Property>> device_properties(std::string_view) const override { return fail("not here"); }
