@@ -335,6 +335,12 @@ void detaching_lets_it_go_and_killing_ends_it() {
     g_assert_true(f.state != RunState::Running);
     f.feed("+");
     g_assert_true(f.state == RunState::Running);
+    f.says("vKill;1", "OK");
+    f.settle();
+    g_assert_false(f.killed);
+    f.feed("+");
+    g_assert_true(f.killed);
+    f.killed = false;
     f.go("k");
     g_assert_true(f.killed);
 }

@@ -33,9 +33,12 @@ Task<void> GdbServer::co_close() {
 }
 
 void GdbServer::receive(std::span<const uint8_t> bytes) {
-    // It has the answer to its detaching: the program may end now without being missed.
-    if (std::exchange(leaving_, false))
+    // It has the answer to its last packet: the program may end now without being missed.
+    const Then then = std::exchange(then_, Then::Nothing);
+    if (then == Then::GoOn)
         scope_.spawn(co_leave());
+    else if (then == Then::End)
+        kill_();
     for (uint8_t byte : bytes) {
         switch (parser_.take(byte)) {
             case GdbPacketParser::Event::Nothing:
@@ -198,7 +201,7 @@ Task<void> GdbServer::co_multi(std::string_view rest) {
         reply("vCont;c;C;s;S");
     } else if (rest.starts_with("Kill")) {
         reply("OK");
-        kill_();
+        then_ = Then::End;
     } else if (!rest.starts_with("Cont;")) {
         reply({});
     } else if (auto plan = parse_gdb_actions(rest.substr(5), machine_.hart_count())) {
@@ -222,7 +225,7 @@ Task<void> GdbServer::co_go_on(std::vector<HartPlan> plan) {
 Task<void> GdbServer::co_detach() {
     remove_breakpoints();
     reply("OK");
-    leaving_ = true;
+    then_ = Then::GoOn;
     co_return;
 }
 

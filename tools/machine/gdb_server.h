@@ -73,7 +73,8 @@ private:
     unsigned stepped_ = 0;  // that a step is of
     bool busy_ = false;     // with a packet
     bool awaited_ = false;  // gdb waits for the machine to stop
-    bool leaving_ = false;  // the machine goes on when gdb has acknowledged that it is detached
+    // What happens when gdb has acknowledged the answer.
+    enum class Then : uint8_t { Nothing, GoOn, End } then_ = Then::Nothing;
     std::set<uint64_t> breakpoints_;
     std::vector<Hart::Watched> watchpoints_;
     TaskScope scope_;
