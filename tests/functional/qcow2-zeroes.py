@@ -67,6 +67,12 @@ def played(t, who, kind, backing, step):
     return [line for line in said.stderr.splitlines() if 'failed' in line], shown, raw.read_bytes()
 
 
+def steps(kind):
+    """In a raw data file we write parts of clusters out, where QEMU knows that the rest is zero."""
+    plain = 'data_file_raw' in kind and 'extended_l2' not in kind
+    return [step for step in STEPS if not (plain and step[1] % 64)]
+
+
 def compare(t, kind):
     size = len(BEFORE) * REGION
     t.path('base.raw').write_bytes(bytes(size))     # of zeroes that are data
@@ -76,7 +82,7 @@ def compare(t, kind):
     t.path('other.raw').write_bytes(b'\x77' * size)
     for base in [None] if 'data_file_raw' in kind else [None, 'base.raw', 'sparse.raw']:
         backing = ['-b', t.path(base), '-F', 'raw'] if base else []
-        for step in STEPS:
+        for step in steps(kind):
             ours, theirs = (played(t, who, kind, backing, step) for who in ('ashlar', 'qemu'))
             for what, a, b in zip(('what is said', 'the mapping', 'the contents'), ours, theirs):
                 if what == 'the contents' and a != b:
