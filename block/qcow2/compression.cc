@@ -33,8 +33,9 @@ public:
         return one;
     }
     void give(std::unique_ptr<T> one) {
+        static const unsigned most = std::thread::hardware_concurrency();  // each call reads a file of /sys
         std::lock_guard guard(lock_);
-        if (spare_.size() < std::thread::hardware_concurrency())
+        if (spare_.size() < most)
             spare_.push_back(std::move(one));
     }
 
