@@ -73,10 +73,7 @@ class Guest:
         self.process = t.start([program(emulator), '-M', 'virt', '-m', '64M', *map(str, boot), '-display', 'none',
                                 '-monitor', 'none', '-serial', f'file:{self.serial}', *more, *map(str, arguments)],
                                log=self.log)
-        self.qmp = None
-        if qmp:
-            wait_until(lambda: self.socket.exists() or self.ended(), 'the QMP socket is there')
-            self.qmp = Qmp(self.socket)
+        self.qmp = Qmp(self.socket, ended=self.ended) if qmp else None
 
     def ended(self):
         return self.process.poll() is not None

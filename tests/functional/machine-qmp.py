@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 
 from ashlar_test import (MIB, PATIENCE, check, contains, equal, free_port, main, program, qemu_in_our_place, skip,
                          wait_until)
@@ -91,13 +92,7 @@ def test_starting_waits_for_a_client_if_told_to(t):
                       log=t.path('log'))
     wait_until(path.exists, 'it listens')
     check(not pid_file.exists(), 'it does not say that it is ready before a client has come')
-
-    def client():
-        try:
-            return Qmp(path)
-        except ConnectionRefusedError:
-            return None
-    qmp = wait_until(client, 'a client is served')
+    qmp = Qmp(path)
     wait_until(lambda: pid_file.exists() and pid_file.read_text() == f'{process.pid}\n', 'it says that it is ready')
     qmp.send({'execute': 'quit'})
     equal(process.wait(PATIENCE), 0, 'the exit status')
@@ -174,15 +169,18 @@ def test_an_io_error_is_an_event_at_most_once_a_second(t):
     nbd = str(t.path('s'))
     machine.qmp.command('nbd-server-start', addr={'type': 'unix', 'data': {'path': nbd}})
     machine.qmp.command('block-export-add', type='nbd', id='e', node_name='n', name='', iothread='io0')
+    began = time.monotonic()
     with RawNbd.connected(nbd) as client:
         for i in range(20):
             equal(client.request(CMD_READ, i * 512, 512).error, errno.ENOSPC, 'the error that the client has')
+    took = time.monotonic() - began
     expected = {'device': '', 'node-name': 'n', 'operation': 'read', 'action': 'report', 'nospace': True,
                 'reason': 'No space left on device'}
     equal(machine.qmp.event('BLOCK_IO_ERROR'), expected, 'the first event')
     equal(machine.qmp.event('BLOCK_IO_ERROR'), expected, 'the last event')
     machine.qmp.command('query-version')
-    equal([e for e in machine.qmp.events if e['event'] == 'BLOCK_IO_ERROR'], [], 'further events')
+    further = sum(e['event'] == 'BLOCK_IO_ERROR' for e in machine.qmp.events)
+    check(further <= took, f'{further} further events in {took} s')
     machine.quit()
 
 
@@ -243,13 +241,7 @@ def test_the_schema_agrees_with_that_of_qemu(t):
     theirs_path = str(t.path('theirs'))
     t.start([program('qemu-system-x86_64'), *NOTHING, '-qmp', f'unix:{theirs_path},server=on,wait=off'],
             log=t.path('theirs.log'))
-
-    def connect():
-        try:
-            return Qmp(theirs_path)
-        except (FileNotFoundError, ConnectionRefusedError):
-            return None
-    client = wait_until(connect, 'QEMU answers')
+    client = Qmp(theirs_path)
     theirs = {e['name']: e for e in client.command('query-qmp-schema')}
     client.send({'execute': 'quit'})
 

@@ -1,5 +1,7 @@
 """A QMP client: commands in order, and the events that come meanwhile."""
+import errno
 import json
+import os
 import socket
 import time
 
@@ -19,10 +21,17 @@ class QmpClosed(Exception):
 
 
 class Qmp:
-    def __init__(self, path, negotiate=True):
+    def __init__(self, path, negotiate=True, ended=lambda: False):
+        """Waits until somebody listens at `path`, unless the program that is to do so has ended."""
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(PATIENCE)
-        self.socket.connect(str(path))
+        deadline = time.monotonic() + PATIENCE
+        while (error := self.socket.connect_ex(str(path))) in (errno.ENOENT, errno.ECONNREFUSED):
+            if ended() or time.monotonic() > deadline:
+                break
+            time.sleep(0.01)
+        if error:
+            raise OSError(error, os.strerror(error), str(path))
         self.file = self.socket.makefile('rb')
         self.events = []        # not yet asked for
         self.greeting = self.recv()['QMP']
