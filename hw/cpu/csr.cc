@@ -261,12 +261,11 @@ HartState::CsrResult HartState::write_csr(unsigned number, uint64_t value) {
             mcountinhibit = wanted;
             return CsrResult::Done;
         }
-        // The instruction after this one reads what is written.
         case csr::kMcycle:
-            mcycle = value - (mcountinhibit & kCycleBit ? 0 : retired_now() + 1);
+            mcycle = value - (mcountinhibit & kCycleBit ? 0 : retired_now());
             return CsrResult::Done;
         case csr::kMinstret:
-            minstret = value - (mcountinhibit & kInstretBit ? 0 : retired_now() + 1);
+            minstret = value - (mcountinhibit & kInstretBit ? 0 : retired_now());
             return CsrResult::Done;
         case csr::kSenvcfg:
             senvcfg = value & kEnvcfgFiom;
@@ -335,7 +334,13 @@ HartState::CsrResult HartState::access_csr(unsigned number, bool write, uint64_t
         return CsrResult::Done;
     // What a device holds up in mip is not kept there when it lets go.
     const uint64_t base = number == csr::kMip ? mip : old;
-    return write_csr(number, (base & keep) | set);
+    const CsrResult result = write_csr(number, (base & keep) | set);
+    // This instruction is not counted: the one after it reads what it has written.
+    if (number == csr::kMcycle && !(mcountinhibit & kCycleBit))
+        --mcycle;
+    if (number == csr::kMinstret && !(mcountinhibit & kInstretBit))
+        --minstret;
+    return result;
 }
 
 }  // namespace ashlar
