@@ -232,6 +232,51 @@ void machine_mode_looks_as_another() {
     m.assert_trap(13, kRamBase, kPage + 8);
 }
 
+// What the manual says of loads and stores, for all that mstatus may say.
+bool may(uint64_t bits, uint64_t privilege, uint64_t status, bool store) {
+    if (bits & U ? privilege == kSupervisor && !(status & kSum) : privilege == kUser)
+        return false;
+    return store ? bits & W : bits & R || (status & kMxr && bits & X);
+}
+
+void data_is_seen_by_sum_mxr_and_mprv() {
+    constexpr uint64_t kMachine = 3;
+    // In one machine, one after the other: what was remembered of a page for one must not do for another.
+    Paged m;
+    m.put(kRamBase + 0x40, {ld(a0, s0, 8), sd(a1, s0, 8), amo_w(0, a0, s0, a1)});
+    for (uint64_t bits : {R, R | W, X, R | X, R | W | X, U | R, U | R | W, U | X, U | R | W | X}) {
+        m.set_leaf(pte(kData, V | A | D | bits));
+        for (uint64_t as : {kUser, kSupervisor, kMachine})
+            for (uint64_t flags :
+                 {uint64_t{0}, kSum, kMxr, kSum | kMxr, kMprv, kMprv | kSum, kMprv | kMxr, kMprv | kSum | kMxr})
+                for (unsigned index = 0; index < 3; ++index) {
+                    // Machine mode, which looks as `as` does.
+                    m.set_pc(kRamBase + 0x40 + 4 * index);
+                    g_assert_true(m.hart.write_register(4161, kMachine));
+                    m.set_csr(kMstatus, flags | as << 11);
+                    m.set_csr(kMcause, 0);
+                    m.set_x(s0, kPage);
+                    m.step();
+                    // Without MPRV, or as itself, its addresses are physical, and there is nothing.
+                    const uint64_t access = index == 0 ? 5 : 7, page = index == 0 ? 13 : 15;
+                    const uint64_t expected = !(flags & kMprv) || as == kMachine ? access
+                                              : may(bits, as, flags, index > 0)  ? 0
+                                                                                 : page;
+                    g_assert_cmpuint(m.csr(kMcause), ==, expected);
+                    if (as == kMachine)
+                        continue;
+                    // And that mode itself; its program is in a page of its own.
+                    if (as == kUser)
+                        m.put64(m.leaf + 8 * 5, pte(kRamBase, V | R | X | U | A | D));
+                    m.set_csr(kMstatus, flags);
+                    m.enter(as, (as == kUser ? kPage + 5 * 4096 : kCode) + 0x40 + 4 * index);
+                    m.set_csr(kMcause, 0);
+                    m.step();
+                    g_assert_cmpuint(m.csr(kMcause), ==, may(bits, as, flags, index > 0) ? 0 : page);
+                }
+    }
+}
+
 void satp_takes_only_modes_that_exist() {
     HartFixture m;
     m.start({});
@@ -266,6 +311,7 @@ int main(int argc, char** argv) {
     g_test_add_func("/hart-paging/a-store-across-pages-is-done-as-a-whole-or-not", a_store_across_pages_is_whole);
     g_test_add_func("/hart-paging/an-instruction-across-pages", an_instruction_across_pages_faults_at_the_second);
     g_test_add_func("/hart-paging/mprv", machine_mode_looks_as_another);
+    g_test_add_func("/hart-paging/data-is-seen-by-sum-mxr-and-mprv", data_is_seen_by_sum_mxr_and_mprv);
     g_test_add_func("/hart-paging/satp-takes-only-modes-that-exist", satp_takes_only_modes_that_exist);
     g_test_add_func("/hart-paging/the-debugger-reads-by-the-tables", debugger_reads_by_the_tables);
     return g_test_run();
