@@ -29,9 +29,16 @@ def build(t, name):
     return output
 
 
-def task(mode, passes=1, depth=1, sectors=1, unwanted=0):
+def task(mode, passes=1, depth=1, sectors=1, writes=False, unwanted=0):
     """Sector 0 for disk.c."""
-    return struct.pack('<IIIII4xQ', 0x6b736174, mode, passes, depth, sectors, unwanted).ljust(SECTOR, b'\0')
+    return struct.pack('<6IQ', 0x6b736174, mode, passes, depth, sectors, writes, unwanted).ljust(SECTOR, b'\0')
+
+
+def machine(boot):
+    """The arguments of a machine, of either emulator, that runs a program, or what other arguments boot."""
+    if not isinstance(boot, list):
+        boot = ['-bios', 'none', '-kernel', boot]
+    return ['-M', 'virt', '-m', '64M', *map(str, boot), '-display', 'none', '-monitor', 'none']
 
 
 def task_image(t, name, size, **more):
@@ -68,11 +75,8 @@ class Guest:
         self.serial = t.path(f'guest-{number}.serial')
         self.socket = t.path(f'guest-{number}.qmp')
         more = ['-qmp', f'unix:{self.socket},server=on,wait=off'] if qmp else []
-        if not isinstance(boot, list):
-            boot = ['-bios', 'none', '-kernel', boot]
-        self.process = t.start([program(emulator), '-M', 'virt', '-m', '64M', *map(str, boot), '-display', 'none',
-                                '-monitor', 'none', '-serial', f'file:{self.serial}', *more, *map(str, arguments)],
-                               log=self.log)
+        self.process = t.start([program(emulator), *machine(boot), '-serial', f'file:{self.serial}', *more,
+                                *map(str, arguments)], log=self.log)
         self.qmp = Qmp(self.socket, ended=self.ended) if qmp else None
 
     def ended(self):

@@ -10,13 +10,14 @@ struct task {
     uint32_t passes;    // kLoad; kMeasure: requests; kCompute: pieces of work
     uint32_t depth;     // requests at a time, at most kMaxDepth
     uint32_t sectors;   // of a request
+    uint32_t writes;    // kMeasure: not reads
     uint64_t unwanted;  // features
 };
 enum { kTaskMagic = 0x6b736174 };
 
 enum { kIn = 0, kOut = 1, kFlush = 4, kGetId = 8, kDiscard = 11, kWriteZeroes = 13 };
 enum { kBlkFlush = 1 << 9, kBlkDiscard = 1 << 13, kBlkWriteZeroes = 1 << 14 };
-enum { kMaxDepth = 16, kMaxBytes = 64 << 10 };
+enum { kMaxDepth = 64, kMaxBytes = 64 << 10 };
 
 struct header {
     uint32_t type, reserved;
@@ -33,6 +34,7 @@ static struct virtio disk;
 static volatile unsigned ticks;
 static uint64_t tick_length;
 static void (*when_interrupted)(void);
+static volatile bool key_pressed;
 
 static void on_interrupt(unsigned cause) {
     if (cause == 7) {
@@ -42,6 +44,8 @@ static void on_interrupt(unsigned cause) {
         const uint32_t source = plic_claim();
         if (source == disk.source)
             virtio_interrupt(&disk);
+        else if (source == kUartSource)
+            key_pressed |= uart_take();
         else
             fail("an interrupt of source ", source);
         if (when_interrupted)
@@ -52,12 +56,24 @@ static void on_interrupt(unsigned cause) {
     }
 }
 
-// Begins request `n`, which has descriptors 3n to 3n + 2 or a table of its own.
+static void wait_for_key(void) {
+    while (!key_pressed)
+        wait_for_interrupt();
+    key_pressed = false;
+}
+
+// Begins request `n`, which has descriptors 3n to 3n + 2, or descriptor n and a table of its own.
+static uint16_t head_of(unsigned n, bool indirect) {
+    return (uint16_t)(indirect ? n : 3 * n);
+}
+static unsigned request_of(uint32_t head, bool indirect) {
+    return indirect ? head : head / 3;
+}
 static void begin(unsigned n, uint32_t type, uint64_t sector, uint32_t bytes, bool indirect) {
     headers[n] = (struct header){type, 0, sector};
     statuses[n] = 0xff;
     struct descriptor* chain = indirect ? tables[n] : &rings.descriptors[3 * n];
-    const uint16_t first = indirect ? 0 : (uint16_t)(3 * n);
+    const uint16_t head = head_of(n, indirect), first = indirect ? 0 : head;
     const bool to_guest = type == kIn || type == kGetId;
     chain[0] = (struct descriptor){(uint64_t)&headers[n], sizeof headers[n], kNext, first + 1};
     if (bytes)
@@ -66,8 +82,8 @@ static void begin(unsigned n, uint32_t type, uint64_t sector, uint32_t bytes, bo
         chain[0].next = first + 2;
     chain[2] = (struct descriptor){(uint64_t)&statuses[n], 1, kWrite, 0};
     if (indirect)
-        rings.descriptors[3 * n] = (struct descriptor){(uint64_t)tables[n], sizeof tables[n], kIndirect, 0};
-    virtio_make_available(&disk, (uint16_t)(3 * n));
+        rings.descriptors[head] = (struct descriptor){(uint64_t)tables[n], sizeof tables[n], kIndirect, 0};
+    virtio_make_available(&disk, head);
 }
 
 // Makes request 0 and waits for it; its status.
@@ -196,7 +212,7 @@ static void load(const struct task* task, uint64_t capacity) {
             virtio_notify(&disk, 0, before);
             virtio_wait(&disk);
             while (virtio_has_used(&disk)) {
-                const unsigned n = virtio_take_used(&disk, 0) / 3;
+                const unsigned n = request_of(virtio_take_used(&disk, 0), indirect);
                 if (n >= task->depth || !busy[n] || statuses[n] != 0)
                     fail("a request has status ", statuses[n]);
                 ++requests;
@@ -222,12 +238,15 @@ static void load(const struct task* task, uint64_t capacity) {
     put_line("requests ", requests);
 }
 
-// Random reads; how long they took.
+// Random reads or writes, between two keys; how long they took.
 static void measure(const struct task* task, uint64_t capacity) {
     const bool indirect = disk.features & kFeatureIndirect;
     const uint64_t slots = capacity / task->sectors;
     uint64_t random = 88172645463325252u;
     uint32_t begun = 0, done = 0;
+    uart_enable();
+    put("ready\n");
+    wait_for_key();
     const uint64_t start = now(), cycles = csr_read(minstret);
     bool busy[kMaxDepth];
     memset(busy, 0, sizeof busy);
@@ -236,7 +255,7 @@ static void measure(const struct task* task, uint64_t capacity) {
         for (unsigned n = 0; n < task->depth; ++n)
             if (!busy[n] && begun < task->passes) {
                 random ^= random << 13, random ^= random >> 7, random ^= random << 17;
-                begin(n, kIn, random % slots * task->sectors, 512 * task->sectors, indirect);
+                begin(n, task->writes ? kOut : kIn, random % slots * task->sectors, 512 * task->sectors, indirect);
                 busy[n] = true;
                 ++begun;
             }
@@ -244,9 +263,9 @@ static void measure(const struct task* task, uint64_t capacity) {
             virtio_notify(&disk, 0, before);
         virtio_wait(&disk);
         while (virtio_has_used(&disk)) {
-            const unsigned n = virtio_take_used(&disk, 0) / 3;
+            const unsigned n = request_of(virtio_take_used(&disk, 0), indirect);
             if (statuses[n] != 0)
-                fail("a read has status ", statuses[n]);
+                fail("a request has status ", statuses[n]);
             busy[n] = false;
             ++done;
         }
@@ -255,6 +274,8 @@ static void measure(const struct task* task, uint64_t capacity) {
     put_line("ticks ", end - start);
     put_line("instructions ", csr_read(minstret) - cycles);
     put_line("interrupts ", disk.interrupts);
+    put("measured\n");
+    wait_for_key();
 }
 
 // Computes, and never waits; from the interrupts as many random reads are made as the disk takes.
@@ -272,7 +293,7 @@ static void read_again(unsigned n) {
 static void read_all_again(void) {
     const uint16_t before = disk.made;
     while (virtio_has_used(&disk)) {
-        const unsigned n = virtio_take_used(&disk, 0) / 3;
+        const unsigned n = request_of(virtio_take_used(&disk, 0), disk.features & kFeatureIndirect);
         if (statuses[n] != 0)
             fail("a read has status ", statuses[n]);
         ++background.requests;
@@ -321,6 +342,8 @@ static void guest_main(void) {
     if (task.magic != kTaskMagic || task.depth > kMaxDepth || task.sectors * 512 > kMaxBytes)
         fail("no task in sector 0", 0);
     virtio_begin(&disk, &rings, 0, task.unwanted);
+    if (head_of(task.depth, disk.features & kFeatureIndirect) > kRing)
+        fail("without indirect descriptors not so many at a time: ", task.depth);
     disk.interrupts = 0;
     if (task.mode == kCheck)
         check(&task, capacity);

@@ -5,7 +5,7 @@ static void on_interrupt(unsigned cause) {
     fail("an interrupt that is not enabled: ", cause);
 }
 
-enum { kRtc = 0x101000, kUartSource = 10, kRtcSource = 11 };
+enum { kRtc = 0x101000, kRtcSource = 11 };
 enum { kMachine = 0, kSupervisor = 1 };
 
 static void set_uart(bool level) {

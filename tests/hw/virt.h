@@ -134,6 +134,19 @@ static void wait_for_interrupt(void) {
     clear_in(status_csr, kInterruptEnable);
 }
 
+// The UART interrupts when there is something to take.
+enum { kUartSource = 10 };
+static inline void uart_enable(void) {
+    plic_enable(kUartSource);
+    *(volatile uint8_t*)(kUart + 1) = 1;
+}
+static inline bool uart_take(void) {
+    if (!(*(volatile uint8_t*)(kUart + 5) & 1))
+        return false;
+    (void)*(volatile uint8_t*)kUart;
+    return true;
+}
+
 // What the program does about an interrupt (mcause); other traps are the end.
 static void on_interrupt(unsigned cause);
 static void guest_main(void);
