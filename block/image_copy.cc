@@ -1,17 +1,13 @@
 #include "block/image_copy.h"
 
 #include "block/copy_range.h"
-#include "block/file/file_driver.h"
 #include "block/io_vector.h"
-#include "util/io_thread.h"
+#include "util/buffer_pool.h"
 #include "util/task_scope.h"
-#include "util/thread_pool.h"
 #include "util/timer.h"
 
 #include <algorithm>
 #include <cerrno>
-#include <memory>
-#include <thread>
 
 namespace ashlar {
 
@@ -22,20 +18,6 @@ constexpr int64_t kPatience = 100'000'000;        // ns without a look at whethe
 
 constexpr int64_t round_up(int64_t value, int64_t unit) {
     return (value + unit - 1) / unit * unit;
-}
-
-// One copies out of the page cache while the other one copies into it; what is written to one file is written by one at
-// a time.
-constexpr unsigned kThreads = 2;
-constexpr unsigned kPieces = 8;  // where each is a request that something is waited for
-
-// The host reads ahead and writes behind: more pieces at a time than there is work for would only fill the CPUs'
-// caches.
-bool is_cached_by_host(const BlockDriverState& node) {
-    if (auto* file = dynamic_cast<FileDriver*>(&node.driver()))
-        return !file->host_file().is_direct();
-    return !node.children().empty() &&
-           std::ranges::all_of(node.children(), [](const auto& child) { return is_cached_by_host(child->node()); });
 }
 
 bool is_zero(const std::byte* data, int64_t bytes) {
@@ -69,28 +51,20 @@ int64_t ImageCopy::own_end(const BlockDriverState& top) const {
     return end;
 }
 
-unsigned ImageCopy::thread_count() const {
-    const unsigned cpus = std::max(std::thread::hardware_concurrency(), 1u);
-    return options_.threads.value_or(std::min(cpus, options_.compressed ? kPieces : kThreads));
-}
-
-unsigned ImageCopy::coroutine_count(std::span<BlockBackend* const> images) const {
-    if (options_.coroutines)
-        return *options_.coroutines;
-    if (threads_ > 0 && is_cached_by_host(*target_.root()) &&
-        std::ranges::all_of(images, [](BlockBackend* image) { return is_cached_by_host(*image->root()); }))
-        return options_.compressed ? threads_ : 2 * threads_;
-    return kPieces;
+ImageWorkers::Options ImageCopy::workers(const std::vector<BlockBackend*>& sources, BlockBackend& target,
+                                         const ImageCopyOptions& options) {
+    ImageWorkers::Options result{
+        .images = sources, .coroutines = options.coroutines, .threads = options.threads, .busy = options.compressed};
+    result.images.push_back(&target);
+    return result;
 }
 
 ImageCopy::ImageCopy(std::vector<BlockBackend*> sources, BlockBackend& target, ImageCopyOptions options,
                      Progress& progress)
-    : target_(target),
+    : ImageWorkers(workers(sources, target, options)),
+      target_(target),
       options_(std::move(options)),
       progress_(progress),
-      threads_(thread_count()),
-      coroutines_(coroutine_count(sources)),
-      turns_(coroutines_),
       offload_(options_.offload) {
     for (BlockBackend* image : sources) {
         const int64_t length = std::max<int64_t>(image->length(), 0);
@@ -114,52 +88,12 @@ ImageCopy::ImageCopy(std::vector<BlockBackend*> sources, BlockBackend& target, I
     }
 }
 
-void ImageCopy::stop() {
-    stopped_ = true;
-    turns_.end();
-}
-
-void ImageCopy::cancel() {
-    stop();
-}
-
-void ImageCopy::fail_with(Error error) {
-    {
-        std::lock_guard guard(error_lock_);
-        if (!error_)
-            error_ = std::move(error);
-    }
-    stop();
-}
-
 Task<Result<void>> ImageCopy::co_run() {
     progress_.add_work(static_cast<uint64_t>(total_));
-    // What cannot have a thread of its own does without.
-    std::vector<std::unique_ptr<IOThread>> threads;
-    for (unsigned i = 0; i < std::min(threads_, coroutines_); ++i) {
-        auto made = IOThread::create(fmt::format("copy{}", i));
-        if (!made)
-            break;
-        threads.push_back(std::move(*made));
-    }
-    TaskScope workers;
-    for (unsigned i = 0; i < coroutines_; ++i) {
-        if (threads.empty())
-            workers.spawn(co_worker());
-        else
-            workers.spawn_on(threads[i % threads.size()]->context(), co_threaded_worker());
-    }
-    co_await workers.join();
-    if (error_)
-        co_return std::unexpected(std::move(*error_));
-    if (!may_go_on())
+    auto worked = co_await co_work();
+    if (worked && !may_go_on())
         co_return std::unexpected(Error{.message = "the copy was interrupted", .code = ECANCELED});
-    co_return {};
-}
-
-Task<void> ImageCopy::co_threaded_worker() {
-    set_own_work(options_.compressed ? OwnWork::All : OwnWork::BlockingCalls);
-    co_await co_worker();
+    co_return worked;
 }
 
 Task<void> ImageCopy::co_worker() {
@@ -175,11 +109,12 @@ Task<void> ImageCopy::co_worker() {
             if (auto read = co_await co_read(piece, buffer.data()); !read)
                 fail_with(std::move(read.error()));
         }
-        co_await co_await_turn(piece);
+        if (!options_.out_of_order)
+            co_await co_await_turn(piece.ticket);
         if (to_write && may_go_on())
             co_await co_write(piece, buffer.data());
         else
-            pass_turn(piece);  // what there was to do counts as begun when that before it has
+            pass(piece);  // what there was to do counts as begun when that before it has
         if (may_go_on())
             progress_.add_done(static_cast<uint64_t>(piece.bytes));
     }
@@ -301,14 +236,9 @@ Task<int> ImageCopy::co_read_part(Source& source, int64_t offset, int64_t bytes,
     co_return 0;
 }
 
-Task<void> ImageCopy::co_await_turn(const Piece& piece) {
+void ImageCopy::pass(const Piece& piece) {
     if (!options_.out_of_order)
-        co_await turns_.co_await_turn(piece.ticket);
-}
-
-void ImageCopy::pass_turn(const Piece& piece) {
-    if (!options_.out_of_order)
-        turns_.pass(piece.ticket);
+        pass_turn(piece.ticket);
 }
 
 // In its turn, which it passes when the writes have begun.
@@ -339,7 +269,7 @@ Task<void> ImageCopy::co_write(const Piece& piece, const std::byte* data) {
             at = end;
         }
     }
-    pass_turn(piece);
+    pass(piece);
     co_await writes.join();
 }
 

@@ -4,28 +4,23 @@
 // large ranges ahead of the copying and remembered), reads it, looks for zeroes, and writes. Without `out_of_order` the
 // writes of a piece begin when those of the piece before it have begun: an image format allocates in order, while the
 // writes themselves overlap.
-//
-// The coroutines run in threads that ImageCopy has for them, which make blocking calls themselves: what a thread has
-// read is still in its CPU's cache when it writes it, and while one writes another reads.
+// The work is shared as image_workers.h says: what a thread has read is still in its CPU's cache when it writes it, and
+// while one writes another reads.
 //
 // Made, run and destroyed in the main context; nobody else writes to the images meanwhile. Images that end within a
 // sector are as long as the sector, with zeroes.
 #pragma once
 
-#include "block/block_backend.h"
-#include "util/buffer_pool.h"
+#include "block/image_workers.h"
 #include "util/co_mutex.h"
-#include "util/co_turns.h"
-#include "util/error.h"
 #include "util/progress.h"
 #include "util/throttle.h"
 
 #include <atomic>
 #include <cstdint>
 #include <functional>
-#include <mutex>
 #include <optional>
-#include <string>
+#include <span>
 #include <vector>
 
 namespace ashlar {
@@ -50,15 +45,14 @@ struct ImageCopyOptions {
     std::function<void(int64_t offset, int error)> unreadable;  // salvage: tells of what could not be read; any thread
 };
 
-class ImageCopy {
+class ImageCopy : ImageWorkers {
 public:
     // The images outlive it.
     ImageCopy(std::vector<BlockBackend*> sources, BlockBackend& target, ImageCopyOptions options, Progress& progress);
 
     // Errors: "error while reading at byte N: ..."; ECANCELED after cancel().
     [[nodiscard]] Task<Result<void>> co_run();
-    // Any time, any thread: begins nothing more.
-    void cancel();
+    using ImageWorkers::cancel;
 
     static int64_t total_length(std::span<BlockBackend* const> sources);  // whole sectors, or a negative errno
 
@@ -83,32 +77,25 @@ private:
         int64_t end() const { return offset + bytes; }
     };
 
-    [[nodiscard]] Task<void> co_threaded_worker();
-    [[nodiscard]] Task<void> co_worker();
+    static Options workers(const std::vector<BlockBackend*>& sources, BlockBackend& target,
+                           const ImageCopyOptions& options);
+    [[nodiscard]] Task<void> co_worker() override;
     [[nodiscard]] Task<bool> co_next(Piece& piece);  // false: there is none
     [[nodiscard]] Task<Result<void>> co_look(int64_t offset);
     [[nodiscard]] Task<void> co_limit_rate(int64_t bytes);
     [[nodiscard]] Task<Result<void>> co_read(const Piece& piece, std::byte* data);
     [[nodiscard]] Task<int> co_read_part(Source& source, int64_t offset, int64_t bytes, std::byte* data);
-    [[nodiscard]] Task<void> co_await_turn(const Piece& piece);
-    void pass_turn(const Piece& piece);
+    void pass(const Piece& piece);
     [[nodiscard]] Task<void> co_write(const Piece& piece, const std::byte* data);
     [[nodiscard]] Task<void> co_write_data(int64_t offset, int64_t bytes, const std::byte* data);
     [[nodiscard]] Task<void> co_write_zeroes(int64_t offset, int64_t bytes);
     [[nodiscard]] Task<bool> co_offload(const Piece& piece);  // false: it is to be copied here
     Source& source_at(int64_t offset);
     int64_t own_end(const BlockDriverState& top) const;
-    unsigned thread_count() const;
-    unsigned coroutine_count(std::span<BlockBackend* const> images) const;
-    bool may_go_on() const { return !stopped_.load(std::memory_order_relaxed); }
-    void fail_with(Error error);
-    void stop();
 
     BlockBackend& target_;
     ImageCopyOptions options_;
     Progress& progress_;
-    const unsigned threads_;
-    const unsigned coroutines_;
     std::vector<Source> sources_;
     int64_t total_ = 0;
     int64_t grain_ = 1;       // pieces begin and end at multiples of it, or at the end
@@ -120,11 +107,7 @@ private:
     Extent known_;
     ThrottleState throttle_;
 
-    CoTurns turns_;
     std::atomic<bool> offload_;
-    std::atomic<bool> stopped_ = false;
-    std::mutex error_lock_;
-    std::optional<Error> error_;  // the first one
 };
 
 }  // namespace ashlar
