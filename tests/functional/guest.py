@@ -18,13 +18,14 @@ SECTOR = 512
 FIRST_LOADED = 128  # the sector where LOAD begins
 
 
-def build(t, name):
-    """The program tests/hw/NAME.c as an ELF file."""
+def build(t, name, base=0x80000000):
+    """The program tests/hw/NAME.c as an ELF file, which is loaded at `base`."""
     output = Path(BUILT.name) / f'{name}.elf'
     if not output.exists():
         t.run('riscv64-linux-gnu-gcc', '-O2', '-march=rv64imac_zicsr_zifencei', '-mabi=lp64', '-mcmodel=medany',
               '-ffreestanding', '-fno-pic', '-no-pie', '-static', '-nostdlib', '-Wl,--build-id=none',
-              '-T', SOURCE / 'virt.ld', '-o', f'{output}.new', SOURCE / f'{name}.c', timeout=4 * PATIENCE)
+              f'-Wl,--defsym=program_base={base:#x}', '-T', SOURCE / 'virt.ld', '-o', f'{output}.new',
+              SOURCE / f'{name}.c', timeout=4 * PATIENCE)
         Path(f'{output}.new').rename(output)
     return output
 

@@ -2,7 +2,8 @@
 //
 // Such a program is one C file, compiled with -ffreestanding -nostdlib -T virt.ld; it runs in machine mode on hart 0
 // from guest_main(), and reports on the UART. The other harts sleep until start_harts(). With GUEST_IN_SUPERVISOR_MODE
-// the functions for the PLIC and for waiting are those of supervisor mode.
+// the functions for the PLIC and for waiting are those of supervisor mode. With GUEST_UNDER_FIRMWARE it is a kernel for
+// OpenSBI, in supervisor mode from the start, on any one hart, whose number is in tp; its traps are its own business.
 #pragma once
 
 #include <stdbool.h>
@@ -102,6 +103,9 @@ static void set_timer(uint64_t when) {
 
 // --- interrupts: of hart 0 in machine mode ---
 
+#ifdef GUEST_UNDER_FIRMWARE
+#define GUEST_IN_SUPERVISOR_MODE
+#endif
 #ifdef GUEST_IN_SUPERVISOR_MODE
 enum { kPlicContext = 1 };
 #define status_csr sstatus
@@ -147,9 +151,36 @@ static inline bool uart_take(void) {
     return true;
 }
 
+static void guest_main(void);
+
+#ifdef GUEST_UNDER_FIRMWARE
+
+__asm__(
+    ".section .text.start\n"
+    ".globl _start\n"
+    "_start:\n"
+    "  mv tp, a0\n"
+    "  la sp, stack_top\n"
+    "  slli t0, a0, 13\n"
+    "  sub sp, sp, t0\n"
+    "  la t0, bss_start\n"
+    "  la t1, bss_end\n"
+    "1: bgeu t0, t1, 2f\n"
+    "  sd zero, 0(t0)\n"
+    "  addi t0, t0, 8\n"
+    "  j 1b\n"
+    "2: tail c_entry\n"
+    ".text\n");
+
+void c_entry(void) {
+    guest_main();
+    finish(0);
+}
+
+#else
+
 // What the program does about an interrupt (mcause); other traps are the end.
 static void on_interrupt(unsigned cause);
-static void guest_main(void);
 
 __attribute__((interrupt("machine"), aligned(4))) static void trap(void) {
     const uint64_t cause = csr_read(mcause);
@@ -203,6 +234,8 @@ __asm__(
 void c_entry(void) {
     c_start();
 }
+
+#endif
 
 // The compiler may call these.
 void* memset(void* to, int value, size_t n) {
