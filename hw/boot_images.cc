@@ -103,7 +103,7 @@ Result<void> check_apart(const LoadedImage& a, const std::string& a_name, const 
 void put(GuestRam& ram, const LoadedImage& image) {
     for (const MemorySegment& segment : image.segments) {
         uint8_t* memory = ram.at(segment.address, segment.size);  // it was checked that it fits
-        memcpy(memory, segment.bytes.data(), segment.bytes.size());
+        std::ranges::copy(segment.bytes, memory);  // there may be none: a segment of zeroes only
         memset(memory + segment.bytes.size(), 0, segment.size - segment.bytes.size());
     }
 }
