@@ -143,6 +143,28 @@ def test_one_terminal_for_serial_port_and_monitor(t):
     ended(process)
 
 
+def test_named_pipes_are_for_serial_port_and_qmp(t):
+    for name in ('s.in', 's.out', 'q.in', 'q.out'):
+        os.mkfifo(t.path(name))
+    process, _ = start(t, '-S', '-chardev', f'pipe,id=s,path={t.path("s")}', '-serial', 'chardev:s',
+                       '-qmp', f'pipe:{t.path("q")}', machine=virt(t, 'echo'))
+
+    class Pipes(Peer):
+        def type(self, text):
+            with open(self.keep, 'w') as f:
+                f.write(text)
+
+    qmp, serial = (Pipes(os.open(t.path(f'{name}.out'), os.O_RDWR), t.path(f'{name}.in')) for name in 'qs')
+    qmp.expect('"QMP"')
+    qmp.type('{"execute": "qmp_capabilities"} {"execute": "cont"}\n')
+    qmp.expect('"RESUME"')
+    for word in ('hello', 'again'):  # somebody comes and goes
+        serial.type(word)
+        serial.expect(word.upper())
+    serial.type('q')
+    ended(process)
+
+
 def test_files_are_written_anew_or_continued(t):
     file = t.path('file')
     for options, times in (('', 1), (',append=on', 2), ('', 1)):
@@ -169,6 +191,7 @@ def test_what_cannot_be_is_refused(t):
             (['-chardev', 'null'], 'id'),
             (['-chardev', 'telepathy,id=a'], "'telepathy' is not a valid char driver name"),
             (['-chardev', 'null,id=a,path=/tmp/x'], 'path'),
+            (['-chardev', 'pipe,id=a,path=/nowhere/at/all'], 'not open'),
             (['-mon', 'chardev=b'], 'chardev "b" not found'),
             ([*null, '-mon', 'a', '-mon', 'a'], 'in use'),
             (['-chardev', 'stdio,id=a', '-chardev', 'stdio,id=b'],

@@ -46,6 +46,16 @@ struct FileOptions {
     }
 };
 
+struct PipeOptions {
+    std::string path;
+
+    static const OptionSet<PipeOptions>& options() {
+        static const auto set = OptionSet<PipeOptions>("pipe").required(
+            "path", &PipeOptions::path, "of the named pipes PATH.in and PATH.out, or of one");
+        return set;
+    }
+};
+
 struct NoOptions {
     static const OptionSet<NoOptions>& options() {
         static const auto set = OptionSet<NoOptions>("chardev");
@@ -99,6 +109,15 @@ Result<void> read_file(CharPlace& place, Json& dict, Typing typing) {
     return {};
 }
 
+Result<void> read_pipe(CharPlace& place, Json& dict, Typing typing) {
+    auto options = PipeOptions::options().parse(dict, typing);
+    if (!options)
+        return std::unexpected(std::move(options.error()));
+    place.kind = CharPlace::Kind::Pipe;
+    place.path = std::move(options->path);
+    return {};
+}
+
 Result<void> read_socket(CharPlace& place, Json& dict, Typing typing) {
     auto address = read_socket(dict, typing);
     if (!address)
@@ -122,11 +141,9 @@ struct Backend {
     Result<void> (*read)(CharPlace&, Json&, Typing);
 };
 constexpr Backend kBackends[] = {
-    {"file", read_file},
-    {"null", read_nothing<CharPlace::Kind::Null>},
-    {"pty", read_nothing<CharPlace::Kind::Pty>},
-    {"socket", read_socket},
-    {"stdio", read_stdio},
+    {"file", read_file},     {"null", read_nothing<CharPlace::Kind::Null>},
+    {"pipe", read_pipe},     {"pty", read_nothing<CharPlace::Kind::Pty>},
+    {"socket", read_socket}, {"stdio", read_stdio},
 };
 
 }  // namespace
@@ -168,11 +185,12 @@ Result<CharPlace> parse_char_place(std::string_view text) {
             place.kind = kind;
             return place;
         }
-    if (text.starts_with("file:") && text.size() > 5) {
-        place.kind = CharPlace::Kind::File;
-        place.path = text.substr(5);
-        return place;
-    }
+    for (auto [kind, prefix] : {std::pair(Kind::File, std::string_view("file:")), {Kind::Pipe, "pipe:"}})
+        if (text.starts_with(prefix) && text.size() > prefix.size()) {
+            place.kind = kind;
+            place.path = text.substr(prefix.size());
+            return place;
+        }
     auto address = parse_qmp_address(text);
     if (!address)
         return std::unexpected(std::move(address.error()));

@@ -58,6 +58,9 @@ Task<Result<void>> Chardevs::co_open(CharPlace place) {
             if (!entry->output)
                 opened = fail_errno(errno, "could not open '{}'", entry->place.path);
             break;
+        case CharPlace::Kind::Pipe:
+            opened = open_pipe(*entry);
+            break;
         case CharPlace::Kind::Pty:
             opened = open_pty(*entry);
             break;
@@ -68,6 +71,23 @@ Task<Result<void>> Chardevs::co_open(CharPlace place) {
     if (opened)
         entries_.push_back(std::move(entry));
     co_return opened;
+}
+
+// For reading and writing both, so that there is no hang-up while nobody has the other end open.
+Result<void> Chardevs::open_pipe(Entry& entry) {
+    const std::string& path = entry.place.path;
+    const auto open_end = [](const std::string& name) {
+        return UniqueFd(open(name.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK));
+    };
+    entry.input = open_end(path + ".in");
+    entry.output = open_end(path + ".out");
+    if (entry.input && entry.output)
+        return {};
+    entry.input = open_end(path);
+    entry.output = open_end(path);
+    if (!entry.input || !entry.output)
+        return fail_errno(errno, "could not open '{}'", path);
+    return {};
 }
 
 // Its other side is closed again, so that the hang-up tells that nobody is there.
@@ -163,6 +183,7 @@ Task<Result<void>> Chardevs::co_use_for_qmp(std::string id, bool pretty) {
         case CharPlace::Kind::File:
             co_return fail("chardev '{}': QMP needs one that something comes from", id);
         case CharPlace::Kind::Stdio:
+        case CharPlace::Kind::Pipe:
             qmp.serve(std::move(entry.input), std::move(entry.output), pretty);
             break;
         case CharPlace::Kind::Pty: {

@@ -50,6 +50,7 @@ private:
     Result<Entry*> take(std::string_view id);
     CoEvent* awaited(const Entry& entry);  // what its first client is to set
     [[nodiscard]] Task<void> co_wait_for_client(const Entry& entry);
+    Result<void> open_pipe(Entry& entry);
     Result<void> open_pty(Entry& entry);
     [[nodiscard]] Task<Result<void>> co_open_socket(Entry& entry);
 
