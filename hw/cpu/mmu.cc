@@ -1,3 +1,4 @@
+#include "hw/cpu/guest_order.h"
 #include "hw/cpu/hart_state.h"
 
 #include <algorithm>
@@ -26,7 +27,7 @@ Cause access_fault(Access access) {
 template <typename T>
 T load_from(const uint8_t* memory) {
     if (reinterpret_cast<uintptr_t>(memory) % sizeof(T) == 0)
-        return __atomic_load_n(reinterpret_cast<const T*>(memory), __ATOMIC_RELAXED);
+        return __atomic_load_n(reinterpret_cast<const T*>(memory), kGuestLoadOrder);
     T value;
     memcpy(&value, memory, sizeof value);
     return value;
@@ -49,7 +50,7 @@ template <typename T>
 void store_to(uint8_t* memory, uint64_t value) {
     const T narrow = static_cast<T>(value);
     if (reinterpret_cast<uintptr_t>(memory) % sizeof(T) == 0)
-        __atomic_store_n(reinterpret_cast<T*>(memory), narrow, __ATOMIC_RELAXED);
+        __atomic_store_n(reinterpret_cast<T*>(memory), narrow, kGuestStoreOrder);
     else
         memcpy(memory, &narrow, sizeof narrow);
 }

@@ -1,6 +1,7 @@
 // Loads and stores of one type as operations: the way through the TLB, and the one around it.
 #pragma once
 
+#include "hw/cpu/guest_order.h"
 #include "hw/cpu/handlers.h"
 
 #include <type_traits>
@@ -53,7 +54,7 @@ HANDLER_CALL void slow_store(HANDLER_ARGUMENTS) {
         const TlbEntry& entry = t->load[Tlb::index(address)];                           \
         if (entry.tag == Tlb::key(address, sizeof(type))) [[likely]] {                  \
             const auto* memory = reinterpret_cast<const type*>(address + entry.addend); \
-            file::set(s, i, __atomic_load_n(memory, __ATOMIC_RELAXED));                 \
+            file::set(s, i, __atomic_load_n(memory, kGuestLoadOrder));                  \
             NEXT();                                                                     \
         }                                                                               \
         CONTINUE((slow_load<type, file, kLength>));                                     \
@@ -65,7 +66,7 @@ HANDLER_CALL void slow_store(HANDLER_ARGUMENTS) {
         const TlbEntry& entry = t->store[Tlb::index(address)];                              \
         if (entry.tag == Tlb::key(address, sizeof(type))) [[likely]] {                      \
             auto* memory = reinterpret_cast<type*>(address + entry.addend);                 \
-            __atomic_store_n(memory, static_cast<type>(file::get(s, i)), __ATOMIC_RELAXED); \
+            __atomic_store_n(memory, static_cast<type>(file::get(s, i)), kGuestStoreOrder); \
             NEXT();                                                                         \
         }                                                                                   \
         CONTINUE((slow_store<type, file, kLength>));                                        \
