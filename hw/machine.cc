@@ -18,6 +18,7 @@
 
 #include <sys/random.h>
 
+#include <array>
 #include <mutex>
 #include <optional>
 
@@ -139,7 +140,8 @@ struct Machine::Parts {
     GoldfishRtc rtc;
     CharPort uart_port;
     Uart uart;
-    std::vector<std::unique_ptr<VirtioDevice>> devices;  // the first one is in the last slot
+    std::vector<std::unique_ptr<VirtioDevice>> devices;
+    std::array<VirtioDevice*, virt::kVirtioSlots> plugged = {};  // by slot
     std::vector<std::unique_ptr<VirtioMmio>> slots;
 
     State state = State::Stopped;
@@ -171,10 +173,8 @@ Result<std::vector<uint8_t>> Machine::Parts::make_device_tree() const {
 
 void Machine::Parts::map_virtio() {
     for (unsigned slot = 0; slot < virt::kVirtioSlots; ++slot) {
-        const unsigned number = virt::kVirtioSlots - 1 - slot;
-        VirtioDevice* device = number < devices.size() ? devices[number].get() : nullptr;
-        slots.push_back(
-            std::make_unique<VirtioMmio>(device, InterruptLine(plic, virt::kVirtioSource + slot), spec.virtio_legacy));
+        slots.push_back(std::make_unique<VirtioMmio>(plugged[slot], InterruptLine(plic, virt::kVirtioSource + slot),
+                                                     spec.virtio_legacy));
         bus.map(fmt::format("virtio-mmio {}", slot), virt::kVirtio + slot * virt::kVirtioStride, VirtioMmio::kBytes,
                 *slots.back(), {.min = 1, .max = 4});
     }
@@ -251,9 +251,17 @@ Result<std::vector<uint8_t>> Machine::device_tree() const {
     return parts_->make_device_tree();
 }
 
-Result<void> Machine::add_virtio(std::unique_ptr<VirtioDevice>&& device) {
-    if (parts_->devices.size() == virt::kVirtioSlots)
+Result<void> Machine::add_virtio(std::unique_ptr<VirtioDevice>&& device, std::optional<unsigned> slot) {
+    auto& plugged = parts_->plugged;
+    if (!slot)
+        for (unsigned candidate = virt::kVirtioSlots; candidate-- > 0 && !slot;)
+            if (!plugged[candidate])
+                slot = candidate;
+    if (!slot)
         return fail("No 'virtio-bus' bus found for device '{}': all {} are taken", device->name(), virt::kVirtioSlots);
+    if (plugged[*slot])
+        return fail("Bus 'virtio-mmio-bus.{}' is full", *slot);
+    plugged[*slot] = device.get();
     parts_->devices.push_back(std::move(device));
     return {};
 }

@@ -57,9 +57,9 @@ public:
     const MachineSpec& spec() const;
     Result<std::vector<uint8_t>> device_tree() const;
 
-    // Takes the last slot that is free, as a device without a place of its own does in QEMU.
+    // Takes the slot, or the last one that is free, as a device without a place of its own does in QEMU.
     // If that fails, the device is still the caller's.
-    Result<void> add_virtio(std::unique_ptr<VirtioDevice>&& device);
+    Result<void> add_virtio(std::unique_ptr<VirtioDevice>&& device, std::optional<unsigned> slot = {});
 
     // Puts everything into the memory; the harts stand still.
     Result<void> start();

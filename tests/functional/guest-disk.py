@@ -4,7 +4,7 @@ import errno
 
 from ashlar_test import MIB, Skip, check, equal, main, program, qemu_in_our_place, skip
 from guest import (CHECK, COMPUTE, EVENT_INDEX, INDIRECT, LEGACY, LOAD, MODERN, QEMU, Guest, build, check_loaded,
-                   disk, task_image)
+                   disk, machine, task_image)
 
 
 def has_oracle():
@@ -91,6 +91,22 @@ def test_the_first_disk_is_in_the_last_slot(t):
                   *disk(images[1], 'serial=second', name='b'))
     said = guest.wait()
     check('slot 7\n' in said and 'first\n' in said, said)
+
+
+def test_a_disk_is_in_the_slot_that_is_named(t):
+    images = [task_image(t, f'{i}.img', MIB, mode=CHECK) for i in range(2)]
+    for slot in (0, 5):
+        first = disk(images[0], f'bus=virtio-mmio-bus.{slot}', 'serial=named', name='a')
+        said = Guest(t, build(t, 'disk'), *MODERN, *first).wait()
+        check(f'slot {slot}\n' in said and 'named\n' in said, said)
+    last = disk(images[0], 'bus=virtio-mmio-bus.7', name='a')
+    said = Guest(t, build(t, 'disk'), *MODERN, *last, '-device', 'virtio-rng-device,bus=virtio-mmio-bus.0',
+                 *disk(images[1], name='b')).wait()
+    check('slot 7\n' in said, said)
+    for bus, why in (('virtio-mmio-bus.7', "Bus 'virtio-mmio-bus.7' is full"), ('virtio-mmio-bus.8', 'not found'),
+                     ('nosuch', "Bus 'nosuch' not found")):
+        done = t.run('ashlar', *machine(build(t, 'disk')), *last, *disk(images[1], f'bus={bus}', name='b'), status=1)
+        check(why in done.stderr, done.stderr)
 
 
 def test_a_disk_that_a_drive_makes_comes_behind_the_devices(t):

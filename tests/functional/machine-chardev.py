@@ -208,6 +208,10 @@ def test_what_cannot_be_is_refused(t):
             ([*kernel, *null, '-device', 'virtconsole,chardev=a'], "No 'virtio-serial-bus' bus found"),
             ([*kernel, '-device', 'virtio-serial-device', '-device', 'virtconsole,chardev=b'],
              'chardev "b" not found'),
+            ([*kernel, *null, '-device', 'virtio-serial-device,id=s,bus=virtio-mmio-bus.0',
+              '-device', 'virtconsole,chardev=a,bus=virtio-mmio-bus.1'], "can't go on virtio-mmio-bus bus"),
+            ([*kernel, *null, '-chardev', 'null,id=b', '-device', 'virtio-serial-device,id=s',
+              '-device', 'virtconsole,chardev=a,bus=s.0', '-device', 'virtconsole,chardev=b,bus=s.0'], 'is full'),
             ([*kernel, '-serial', 'null', '-serial', 'null'], 'one serial port'),
             (['-M', 'none', '-serial', 'file:/dev/null'], '-M virt')):
         contains(t.run('ashlar', '-nodefaults', *arguments, status=1).stderr, why)

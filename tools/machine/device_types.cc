@@ -1,5 +1,6 @@
 #include "tools/machine/device_types.h"
 
+#include "hw/memory_map.h"
 #include "hw/virtio_blk.h"
 #include "util/json.h"
 #include "util/keyval.h"
@@ -24,7 +25,8 @@ constexpr DeviceType kTypes[] = {
 const OptionSet<DeviceCommonOptions>& DeviceCommonOptions::options() {
     static const auto set = OptionSet<DeviceCommonOptions>("device")
                                 .required("driver", &DeviceCommonOptions::driver, "the kind of device")
-                                .optional("id", &DeviceCommonOptions::id, "its name");
+                                .optional("id", &DeviceCommonOptions::id, "its name")
+                                .optional("bus", &DeviceCommonOptions::bus, "where");
     return set;
 }
 
@@ -51,6 +53,13 @@ std::span<const DeviceType> device_types() {
 const DeviceType* find_device_type(std::string_view name) {
     const auto* found = std::ranges::find(kTypes, name, &DeviceType::name);
     return found == std::end(kTypes) ? nullptr : found;
+}
+
+std::optional<unsigned> find_virtio_slot(std::string_view bus) {
+    for (unsigned slot = 0; slot < virt::kVirtioSlots; ++slot)
+        if (bus == fmt::format("virtio-mmio-bus.{}", slot))
+            return slot;
+    return std::nullopt;
 }
 
 std::optional<std::string> device_help(std::string_view argument) {

@@ -18,6 +18,7 @@ inline constexpr std::string_view kBlkDevice = "virtio-blk-device", kRngDevice =
 struct DeviceCommonOptions {
     std::string driver;
     std::optional<std::string> id;
+    std::optional<std::string> bus;
 
     static const OptionSet<DeviceCommonOptions>& options();
 };
@@ -43,6 +44,9 @@ struct DeviceType {
 };
 std::span<const DeviceType> device_types();
 const DeviceType* find_device_type(std::string_view name);  // nullptr: there is none
+
+// The slot of virtio-mmio that a bus is called by.
+std::optional<unsigned> find_virtio_slot(std::string_view bus);
 
 // For -device help and -device DRIVER,help; nothing for any other argument.
 std::optional<std::string> device_help(std::string_view argument);

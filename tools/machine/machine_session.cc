@@ -91,39 +91,49 @@ Task<Result<void>> MachineSession::co_add_device(std::string argument) {
         if (std::find(ids_.begin(), ids_.end(), *common->id) != ids_.end())
             co_return fail("Duplicate device ID '{}'", *common->id);
     }
+    const DeviceType* type = find_device_type(common->driver);
+    if (!type)
+        co_return no_such_device(common->driver);
+    std::optional<unsigned> slot;
+    if (common->bus && type->name != kConsoleDevice) {
+        slot = find_virtio_slot(*common->bus);
+        if (!slot)
+            co_return fail("Bus '{}' not found", *common->bus);
+    }
     const std::string path = common->id ? *common->id : anonymous_path();
     Result<void> added;
     if (common->driver == kBlkDevice) {
         auto options = VirtioBlkOptions::options().parse(keyval->options, keyval->typing);
         if (!options)
             co_return std::unexpected(std::move(options.error()));
-        added = co_await co_add_blk(std::move(*options), path);
+        added = co_await co_add_blk(std::move(*options), path, slot);
     } else if (common->driver == kRngDevice) {
         if (auto none = RngDeviceOptions::options().parse(keyval->options, keyval->typing); !none)
             co_return std::unexpected(std::move(none.error()));
-        added = machine_->add_virtio(std::make_unique<VirtioRng>(machine_->ram(), daemon_.context()));
+        added = machine_->add_virtio(std::make_unique<VirtioRng>(machine_->ram(), daemon_.context()), slot);
     } else if (common->driver == kSerialDevice) {
         if (auto none = SerialDeviceOptions::options().parse(keyval->options, keyval->typing); !none)
             co_return std::unexpected(std::move(none.error()));
         auto console = std::make_unique<VirtioConsole>(machine_->ram(), daemon_.context());
-        VirtioConsole* bus = console.get();
-        added = machine_->add_virtio(std::move(console));
+        VirtioConsole* port = console.get();
+        added = machine_->add_virtio(std::move(console), slot);
         if (added)
-            free_consoles_.push_back(bus);
-    } else if (common->driver == kConsoleDevice) {
+            serial_buses_.push_back({common->id ? fmt::format("{}.0", *common->id)
+                                                : fmt::format("virtio-serial-bus.{}", serial_buses_.size()),
+                                     port});
+    } else {
         auto options = ConsoleOptions::options().parse(keyval->options, keyval->typing);
         if (!options)
             co_return std::unexpected(std::move(options.error()));
-        added = co_await co_add_console(std::move(*options));
-    } else {
-        co_return no_such_device(common->driver);
+        added = co_await co_add_console(std::move(*options), std::move(common->bus));
     }
     if (added && common->id)
         ids_.push_back(*common->id);
     co_return added;
 }
 
-Task<Result<void>> MachineSession::co_add_blk(VirtioBlkOptions options, std::string path) {
+Task<Result<void>> MachineSession::co_add_blk(VirtioBlkOptions options, std::string path,
+                                              std::optional<unsigned> slot) {
     const bool may_stop = options.rerror == OnIoError::Stop ||
                           (options.werror != OnIoError::Report && options.werror != OnIoError::Ignore);
     AioContext* context = &daemon_.context();
@@ -140,7 +150,7 @@ Task<Result<void>> MachineSession::co_add_blk(VirtioBlkOptions options, std::str
         co_return std::unexpected(std::move(device.error()));
     auto state = std::make_unique<DiskState>((*device)->backend(), std::move(path), may_stop);
     std::unique_ptr<VirtioDevice> blk = std::move(*device);
-    auto added = machine_->add_virtio(std::move(blk));
+    auto added = machine_->add_virtio(std::move(blk), slot);
     if (added)
         disks_.push_back(std::move(state));
     else
@@ -168,16 +178,23 @@ void MachineSession::note_io_error(const GuestIoError& error) {
     io_error_.schedule();
 }
 
-Task<Result<void>> MachineSession::co_add_console(ConsoleOptions options) {
-    if (free_consoles_.empty())
+Task<Result<void>> MachineSession::co_add_console(ConsoleOptions options, std::optional<std::string> bus) {
+    const auto found = bus ? std::ranges::find(serial_buses_, *bus, &SerialBus::name)
+                           : std::ranges::find_if(serial_buses_, [](const SerialBus& each) { return each.console; });
+    if (bus && found == serial_buses_.end())
+        co_return find_virtio_slot(*bus) ? fail("Device '{}' can't go on virtio-mmio-bus bus", kConsoleDevice)
+                                         : fail("Bus '{}' not found", *bus);
+    if (bus && !found->console)
+        co_return fail("Bus '{}' is full: it has one port", *bus);
+    if (found == serial_buses_.end())
         co_return std::unexpected(
             Error{fmt::format("No 'virtio-serial-bus' bus found for device '{}'", kConsoleDevice)}.with_hint(
                 "Each takes a virtio-serial-device before it, which has one port."));
+    VirtioConsole* port = std::exchange(found->console, nullptr);
     auto backend = co_await chardevs_.co_use(options.chardev, Chardevs::User::Device);
     if (!backend)
         co_return std::unexpected(std::move(backend.error()));
-    free_consoles_.front()->attach(**backend);
-    free_consoles_.erase(free_consoles_.begin());
+    port->attach(**backend);
     co_return Result<void>();
 }
 

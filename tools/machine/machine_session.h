@@ -62,11 +62,12 @@ private:
     };
 
     std::string anonymous_path();
-    [[nodiscard]] Task<Result<void>> co_add_blk(VirtioBlkOptions options, std::string path);
+    [[nodiscard]] Task<Result<void>> co_add_blk(VirtioBlkOptions options, std::string path,
+                                                std::optional<unsigned> slot = {});
     Task<void> co_stop_as(RunState state, std::optional<unsigned> hart = {});
     Task<void> co_reset_for_guest();
     void note_io_error(const GuestIoError& error);  // any thread
-    [[nodiscard]] Task<Result<void>> co_add_console(ConsoleOptions options);
+    [[nodiscard]] Task<Result<void>> co_add_console(ConsoleOptions options, std::optional<std::string> bus);
 
     Daemon& daemon_;
     const MachineArguments& arguments_;
@@ -80,7 +81,11 @@ private:
     unsigned anonymous_ = 0;                         // devices that have none
     std::vector<std::unique_ptr<DiskState>> disks_;  // all of them before the machine runs
 
-    std::vector<VirtioConsole*> free_consoles_;  // that nobody is at yet
+    struct SerialBus {
+        std::string name;
+        VirtioConsole* console;  // its one port; nullptr: somebody is at it
+    };
+    std::vector<SerialBus> serial_buses_;
     StreamBackend nowhere_;
     std::unique_ptr<CharLink> uart_;
     std::unique_ptr<GdbServer> gdb_;
