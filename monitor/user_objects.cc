@@ -15,6 +15,28 @@ bool is_letter(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
+// What an argument is about: `--object secret,id=s`. Not all of it, because it may have a secret.
+std::string subject(std::string_view option, const Json& options) {
+    const auto value = [&options](const char* name) -> std::string {
+        const Json* found = json_find(options, name);
+        const std::string* text = found ? json_string(*found) : nullptr;
+        return text ? *text : "";
+    };
+    std::string what = value("qom-type");
+    if (const std::string id = value("id"); !id.empty())
+        what.append(what.empty() ? "id=" : ",id=").append(id);
+    return what.empty() ? std::string(option) : fmt::format("{} {}", option, what);
+}
+
+std::string parse_hint(std::string_view option, const Json& options) {
+    const Json* type = json_find(options, "qom-type");
+    const std::string* name = type ? json_string(*type) : nullptr;
+    for (const OptionVariant& variant : ObjectOptions::options().variants())
+        if (name && variant.value == *name)
+            return fmt::format("'{} {},help' lists its properties.", option, *name);
+    return fmt::format("It is {} TYPE,id=ID[,PROPERTY=VALUE...]; '{} help' lists the types.", option, option);
+}
+
 }  // namespace
 
 bool is_valid_id(std::string_view id) {
@@ -47,14 +69,22 @@ UserObjects::~UserObjects() {
     assert(std::all_of(threads_.begin(), threads_.end(), [](const auto& t) { return t.second.users == 0; }));
 }
 
-Result<void> UserObjects::add(std::string_view argument) {
+Result<void> UserObjects::add(std::string_view argument, std::string_view option) {
     auto keyval = parse_keyval(argument, {.implied_key = "qom-type"});
     if (!keyval)
-        return std::unexpected(std::move(keyval.error()));
+        return std::unexpected(std::move(keyval.error()).prefixed(option));
+    const std::string what = subject(option, keyval->options);
     auto options = ObjectOptions::options().parse(keyval->options, keyval->typing);
-    if (!options)
-        return std::unexpected(std::move(options.error()));
-    return add(std::move(*options));
+    if (!options) {
+        Error error = std::move(options.error());
+        if (error.hint.empty())
+            error.hint = parse_hint(option, keyval->options);
+        return std::unexpected(std::move(error).prefixed(what));
+    }
+    auto added = add(std::move(*options));
+    if (!added)
+        return std::unexpected(std::move(added.error()).prefixed(what));
+    return {};
 }
 
 Result<void> UserObjects::add(ObjectOptions options) {

@@ -82,8 +82,8 @@ private:
 
     Task<Result<void>> co_start() {
         for (const std::string& argument : options_.objects)
-            if (auto added = daemon_.objects().add(argument); !added)
-                co_return std::unexpected(std::move(added.error()));  // the argument may have a secret
+            if (auto added = daemon_.objects().add(argument, "-object"); !added)
+                co_return std::unexpected(std::move(added.error()));
         for (const std::string& argument : options_.blockdevs)
             if (auto added = co_await co_add_blockdev(argument); !added)
                 co_return of_option(std::move(added.error()), "blockdev", argument);

@@ -3,6 +3,7 @@
 #include "util/unique_fd.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <glib.h>
 #include <nettle/aes.h>
 #include <nettle/cbc.h>
@@ -61,8 +62,14 @@ Result<SecretBytes> decode_base64(std::string_view text) {
     return SecretBytes(std::move(bytes));
 }
 
-Result<SecretBytes> decode(const SecretBytes& content, SecretFormat format) {
-    return format == SecretFormat::Base64 ? decode_base64(content.text()) : content;
+Result<SecretBytes> decode(const SecretBytes& content, const SecretOptions& options) {
+    if (options.format != SecretFormat::Base64)
+        return content;
+    auto decoded = decode_base64(content.text());
+    if (!decoded)
+        decoded.error().hint =
+            fmt::format("They are in '{}', which is in base64 as 'format' says.", options.data ? "data" : "file");
+    return decoded;
 }
 
 Result<SecretBytes> decrypt_cbc(std::span<const uint8_t> from, const SecretBytes& key, const SecretBytes& iv) {
@@ -79,21 +86,25 @@ Result<SecretBytes> decrypt_cbc(std::span<const uint8_t> from, const SecretBytes
     const size_t padding = bytes.empty() ? 0 : bytes.back();
     if (padding == 0 || padding > kBlockSize ||
         !std::ranges::all_of(bytes.last(padding), [padding](uint8_t byte) { return byte == padding; }))
-        return fail("Incorrect number of padding bytes ({}) found on decrypted data", padding);
+        return std::unexpected(
+            Error{.message = fmt::format("Incorrect number of padding bytes ({}) found on decrypted data", padding),
+                  .hint = "It was encrypted with another key or another 'iv', or is damaged."});
     return to_bytes(padded.text().substr(0, bytes.size() - padding));
 }
 
 Result<SecretBytes> decrypt(const SecretBytes& content, const SecretBytes& key, const SecretOptions& options) {
     if (key.bytes().size() != kKeySize)
-        return fail("Key should be {} bytes in length", kKeySize);
+        return std::unexpected(
+            Error{.message = fmt::format("Key should be {} bytes in length", kKeySize),
+                  .hint = fmt::format("'keyid', which is '{}', has {} bytes.", *options.keyid, key.bytes().size())});
     if (!options.iv)
         return fail("IV is required to decrypt secret");
     auto iv = decode_base64(*options.iv);
     if (!iv)
-        return iv;
+        return std::unexpected(std::move(iv.error()).with_hint("They are in 'iv', 16 bytes in base64."));
     if (iv->bytes().size() != kBlockSize)
         return fail("IV should be {} bytes in length not {}", kBlockSize, iv->bytes().size());
-    auto encrypted = decode(content, options.format);
+    auto encrypted = decode(content, options);
     if (!encrypted)
         return encrypted;
     const size_t size = encrypted->bytes().size();
@@ -128,9 +139,12 @@ Result<void> Secrets::add(const std::string& id, SecretOptions options) {
     auto content = options.data ? to_bytes(*options.data) : read_file(*options.file);
     if (content && options.keyid) {
         auto key = lookup(*options.keyid);
-        content = key ? decrypt(*content, *key, options) : std::move(key);
+        if (!key)
+            return std::unexpected(
+                std::move(key.error()).with_hint("'keyid' is the id of a secret that has been made before this one."));
+        content = decrypt(*content, *key, options);
     } else if (content) {
-        content = decode(*content, options.format);
+        content = decode(*content, options);
     }
     if (!content)
         return std::unexpected(std::move(content.error()));

@@ -2,9 +2,11 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <bit>
 #include <cerrno>
+#include <optional>
 
 #include "block/file/lock_holder.h"
 #include "block/file/reopen_fd.h"
@@ -113,12 +115,16 @@ Result<> ImageLock::check_byte(int64_t byte, std::string_view permission) const 
         return fail_errno(error, "{}: Failed to get {} lock", filename_, permission);
     if (found.l_type == F_UNLCK)
         return {};
-    std::string holder;
+    std::optional<LockHolder> holder;
     if (found.l_pid > 0)
-        holder = ": held by " + lock_holder_of(found.l_pid).describe();
-    else if (auto known = find_lock_holder(fd_.get(), byte))
-        holder = ": held by " + known->describe();
-    Error error{.message = fmt::format("{}: Failed to get {} lock{}", filename_, permission, holder)};
+        holder = lock_holder_of(found.l_pid);
+    else
+        holder = find_lock_holder(fd_.get(), byte);
+    Error error{.message = fmt::format("{}: Failed to get {} lock{}", filename_, permission,
+                                       holder ? ": held by " + holder->describe() : "")};
+    if (holder && holder->pid == getpid())
+        return std::unexpected(
+            std::move(error).with_hint("It is open here already, as another image or as a part of one."));
     return std::unexpected(
         std::move(error).with_hint(fmt::format("Is another process using the image [{}]?\n"
                                                "Open it read-only, or share it with locking=off if you know that "

@@ -51,8 +51,8 @@ public:
     ~UserObjects();  // nothing is in use
 
     Result<void> add(ObjectOptions options);
-    // `-object TYPE,id=ID,...` or JSON.
-    Result<void> add(std::string_view argument);
+    // `-object TYPE,id=ID,...` or JSON; errors begin with `option` and the object's type and id.
+    Result<void> add(std::string_view argument, std::string_view option = "--object");
     Result<void> remove(std::string_view id);
 
     Result<IOThread*> use_iothread(std::string_view id);

@@ -3,7 +3,7 @@
 messages, equal exit statuses and equal images."""
 import re
 
-from ashlar_test import KIB, MIB, check, main
+from ashlar_test import KIB, MIB, check, contains, main
 from qemu_pair import Pair, compare_runs, neutral, same_contents, words
 
 
@@ -291,6 +291,21 @@ def test_every_wrong_use_of_every_command_fails_alike(t):
                     path.write_bytes(content)
     check(not differences, '\n'.join([f'{len(differences)} command lines differ:', *differences]))
     check(refused > 300, f'only {refused} were refused')
+
+
+def test_the_way_out_is_said(t):
+    """In a second line, which qemu-img has not."""
+    a = t.image('a.raw', MIB)
+    t.run('qemu-img', 'create', '-q', '-f', 'qcow2', t.path('base'), '1M')
+    t.run('qemu-img', 'create', '-q', '-f', 'qcow2', '-b', t.path('base'), '-F', 'qcow2', t.path('top'))
+    for line, said in {
+        'create -f qcow x 1M': "Unknown file format 'qcow'\nIt accepts qcow2, raw.",
+        'create -f qcow2 -o cluster_siz=4k x 1M': "did you mean 'cluster_size'?",
+        'rebase -b base top': 'Specify it with -F.',
+        'convert -f raw -O raw a.raw a.raw': 'It is open here already, as another image',
+    }.items():
+        contains(t.run('ashlar-img', *line.split(), status=1).stderr, said, f'what is said of {line}')
+    check(a.stat().st_size == MIB, 'the source is what it was')
 
 
 def test_wrong_command_lines_are_refused_in_the_same_words(t):

@@ -4,7 +4,7 @@ import base64
 import subprocess
 
 from ashlar_test import MIB, check, contains, equal, main, program, qemu_in_our_place
-from qemu_pair import Pair, compare_runs, words
+from qemu_pair import Pair, compare_runs, neutral, words
 
 KEY = base64.b64encode(bytes(range(32))).decode()
 IV = base64.b64encode(bytes(range(16))).decode()
@@ -52,13 +52,50 @@ def arguments(objects):
     return line + ['a.raw']
 
 
-def test_secrets_are_taken_and_refused_as_qemu_img_does(t):
+def secret_files(t):
     pair = Pair(t)
     pair.file('a.raw', [], MIB)
     pair.file('k', [(0, b'x')])
     pair.file('with-nul', [(0, b'aGVs\0bG8=')])
-    for objects in REFUSED + ACCEPTED:
+    return pair
+
+
+def test_secrets_are_taken_as_qemu_img_does(t):
+    pair = secret_files(t)
+    for objects in ACCEPTED:
         compare_runs(pair, arguments(objects), ignore=['disk size'])
+
+
+def test_secrets_are_refused_as_qemu_img_does(t):
+    pair = secret_files(t)
+    for objects in REFUSED:
+        theirs, ours = pair.both(arguments(objects))
+        line = ' '.join(objects)
+        equal(ours.returncode, theirs.returncode, f'{line}: the exit status ({ours.stderr})')
+        equal(neutral(ours.stderr).split('\n')[0], neutral(theirs.stderr).split('\n')[0], f'{line}: what is said')
+        kind, *properties = objects[-1].split(',')
+        name = next((f',{one}' for one in properties if one.startswith('id=')), '')
+        contains(ours.stderr, f'ashlar-img: --object {kind}{name}: ', f'{line}: what is said')
+
+
+def test_what_to_do_about_an_object_is_said(t):
+    image = t.image('a.raw', MIB)
+    for given, said in {
+        'secret,id=s,foo=1': "'--object secret,help' lists its properties.",
+        'secret': "'--object secret,help' lists its properties.",
+        'id=s': "'--object help' lists the types.",
+        'nonsense,id=s': 'It accepts iothread, secret, throttle-group.',
+        'secret,id=s,data=x,formt=raw': "did you mean 'format'?",
+        'secret,id=s,data=x,keyid=k': "'keyid' is the id of a secret that has been made before",
+        'secret,id=s,data=*,format=base64': "They are in 'data'",
+        'throttle-group,id=t,limits.iops-total=x': '--object throttle-group,id=t: ',
+        '{"qom-type":"secret","id":"s","data":1}': '--object secret,id=s: ',
+        '{"qom-type"': '--object: ',
+    }.items():
+        failed = t.run('ashlar-img', 'info', '-f', 'raw', image, '--object', given, status=1)
+        contains(failed.stderr, said, f'what is said of {given}')
+    contains(t.run('ashlar', '-M', 'none', '-object', 'iothread,id=i,foo=1', status=1).stderr,
+             'ashlar: -object iothread,id=i: ', 'what is said')
 
 
 def test_every_program_takes_secrets_and_tells_none(t):

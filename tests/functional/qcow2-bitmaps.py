@@ -173,5 +173,28 @@ def test_a_bitmap_of_the_backing_file_is_exported(t):
     contains(done.stdout, 'No errors')
 
 
+def test_a_bitmap_of_an_overlay_is_merged_into_its_backing_file(t):
+    base, top = qcow2(t, 'base.qcow2'), t.path('top.qcow2')
+    t.run('qemu-img', 'create', '-q', '-f', 'qcow2', '-b', base, '-F', 'qcow2', top)
+    t.run('ashlar-img', 'bitmap', '--add', top, 'b')
+    t.run('ashlar-io', '-c', 'write 1M 64k', top)
+    t.run('ashlar-img', 'bitmap', '--add', '--merge', 'b', '-b', top, '-F', 'qcow2', base, 'b')
+    equal(dirty(t, base, 'b'), [(MIB, 64 * KIB)], 'what is dirty')
+
+
+# Where QEMU refuses to: what the snapshot changes is not looked for.
+def test_an_applied_snapshot_makes_all_dirty_in_the_bitmaps_that_record(t):
+    image = qcow2(t)
+    t.run('ashlar-img', 'snapshot', '-c', 's', image)
+    for more in ['on'], ['off', '--disable']:
+        t.run('ashlar-img', 'bitmap', '--add', *more[1:], image, more[0])
+    t.run('ashlar-img', 'snapshot', '-a', 's', image)
+    equal(dirty(t, image, 'on'), [(0, 64 * MIB)], 'what is dirty in one that records')
+    equal(dirty(t, image, 'off'), [], 'what is dirty in one that does not')
+    failed = t.run('ashlar-img', 'amend', '-o', 'compat=0.10', image, status=1)
+    contains(failed.stderr, 'Cannot downgrade an image with persistent dirty bitmaps', 'the refusal')
+    equal(sorted(stored(t, image)), ['off', 'on'], 'the bitmaps')
+
+
 if __name__ == '__main__':
     main()

@@ -40,8 +40,10 @@ class Pair:
 
 
 def neutral(text):
-    """Without what is not the same by nature: the program's name, names of nodes, and our suggestions."""
-    text = re.sub(r' \(did you mean [^)]*\)|\nIt accepts .*', '', text.rstrip('\n'))
+    """Without what is not the same by nature: the program's name, names of nodes, and our suggestions, and which
+    object is meant."""
+    text = re.sub(r'(?m)^(\S*: )--object [^ :]*: ', r'\1', text)
+    text = re.sub(r' \(did you mean [^)]*\)|\nIt accepts .*|\nSpecify it with .*', '', text.rstrip('\n'))
     return re.sub(r'#block\d+', '#blockN', re.sub('ashlar-img|qemu-img', 'PROGRAM', text))
 
 

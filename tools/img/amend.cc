@@ -92,7 +92,7 @@ private:
             const std::string& what = options.error().message;
             for (const OptionInfo& option :
                  type.create_options ? type.create_options().options() : std::span<const OptionInfo>())
-                if (what == fmt::format("Invalid parameter '{}'", option.name))
+                if (what.starts_with(fmt::format("Invalid parameter '{}'", option.name)))
                     options.error().hint = "This option is only supported for image creation";
             co_return std::unexpected(std::move(options.error()));
         }

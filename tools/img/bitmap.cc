@@ -1,6 +1,7 @@
 // ashlar-img bitmap: makes, removes and changes the dirty bitmaps that are stored in an image.
 #include "block/node_bitmaps.h"
 #include "tools/img/arguments.h"
+#include "tools/img/chain.h"
 #include "tools/img/command.h"
 
 #include <algorithm>
@@ -51,7 +52,8 @@ public:
         if (!source_name_.empty()) {
             ImageArguments arguments{.format = source_format_};
             arguments.flags.read_only = true;
-            auto other = co_await co_open(graph, source_name_, std::move(arguments));
+            // Its backing files have no part in it; one of them may be the image that is changed.
+            auto other = co_await co_open_alone(graph, source_name_, std::move(arguments));
             if (other)
                 source = std::move(*other);
             else

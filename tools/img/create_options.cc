@@ -2,7 +2,10 @@
 
 #include "block/image_create.h"
 #include "util/keyval.h"
+#include "util/similar.h"
 #include "util/size.h"
+
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -100,8 +103,12 @@ Result<Json> parse_image_options(const std::vector<const OptionInfo*>& known, st
     Json options = Json::object();
     for (const auto& [key, value] : given->options.items()) {
         const OptionInfo* info = find_option(known, key);
-        if (!info)
-            return fail("Invalid parameter '{}'", key);
+        if (!info) {
+            std::vector<std::string_view> names;
+            for (const OptionInfo* one : known)
+                names.push_back(one->name);
+            return fail("Invalid parameter '{}'{}", key, did_you_mean(key, names));
+        }
         auto made = typed(*info, *json_string(value));
         if (!made)
             return std::unexpected(std::move(made.error()));
@@ -133,8 +140,14 @@ void add_creation_options(CommandLine& line, std::string help, std::string& opti
 
 Result<const DriverType*> creatable_format(const DriverRegistry& drivers, std::string_view name) {
     const DriverType* type = drivers.find(name);
-    if (!type)
-        return fail("Unknown file format '{}'", name);
+    if (!type) {
+        std::vector<std::string_view> known;
+        for (const DriverType* one : drivers.types())
+            if (one->co_create && !one->is_protocol)
+                known.push_back(one->name);
+        return std::unexpected(Error{.message = fmt::format("Unknown file format '{}'", name),
+                                     .hint = fmt::format("It accepts {}.", fmt::join(known, ", "))});
+    }
     if (!type->co_create && !type->is_protocol)
         return fail("Format driver '{}' does not support image creation", name);
     return type;

@@ -90,7 +90,7 @@ private:
         if (!format || !node.type().supports_backing)
             co_return failed(Error{.message = std::strerror(ENOTSUP)});
         if (backing_ && !backing_->empty() && backing_format_.empty())
-            co_return failed(Error{.message = "backing format must be specified"});
+            co_return failed(Error{.message = "backing format must be specified", .hint = "Specify it with -F."});
         auto drained = co_await graph.co_drain(node);
         auto changed = co_await format->co_change_backing_name({backing_.value_or(""), backing_format_});
         if (!changed)
