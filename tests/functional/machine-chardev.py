@@ -115,11 +115,11 @@ def test_a_serial_port_and_qmp_at_pseudo_terminals(t):
     name = pty_of(log, 's')
     qmp.type('{"execute": "qmp_capabilities"} {"execute": "cont"}\n')
     qmp.expect('"RESUME"')
-    for word in ('hello', 'again'):  # somebody comes and goes
+    for i in range(20):  # somebody comes and goes
         serial = open_pty(name)
         check(not termios.tcgetattr(serial.fd)[3] & termios.ECHO, 'it is raw')
-        serial.type(word)
-        serial.expect(word.upper())
+        serial.type(f'hello{i}')
+        serial.expect(f'HELLO{i}')
         os.close(serial.fd)
     serial = open_pty(name)
     serial.type('q')

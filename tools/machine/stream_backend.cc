@@ -60,8 +60,11 @@ Task<void> StreamBackend::co_read(Connection& connection) {
     for (;;) {
         while (!connection.gone && !closing_ && !(device_ && device_->room() > 0))
             co_await room_.wait();
-        if (connection.gone || closing_ || co_await connection.input.wait(POLLIN) < 0)
+        if (connection.gone || closing_)
             co_return;
+        // The ring cannot wait (EINVAL) for a pseudo-terminal that is just being opened: it is to be served anew.
+        if (co_await connection.input.wait(POLLIN) < 0)
+            break;
         const size_t room = device_ ? device_->room() : 0;
         if (room == 0)
             continue;
