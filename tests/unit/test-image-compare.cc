@@ -1,11 +1,10 @@
 #include "block/image_compare.h"
 
-#include "tests/unit/block_fixture.h"
+#include "tests/unit/image_fixture.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <deque>
 
 using namespace ashlar;
 
@@ -16,20 +15,9 @@ constexpr int64_t kSize = 1 << 20, kPiece = 16 << 10;
 using Bytes = std::vector<std::byte>;
 using Found = Result<std::optional<ImageDifference>>;
 
-struct Fixture : BlockFixture {
-    std::minstd_rand random{static_cast<unsigned>(g_test_rand_int_range(1, INT32_MAX))};
-    std::deque<std::unique_ptr<BlockBackend>> backends;
+struct Fixture : ImageFixture {
     int64_t equal_up_to = 0;
 
-    ~Fixture() {
-        for (auto& backend : backends)
-            detach(backend);
-    }
-
-    BlockBackend& open(const std::string& options, ChildPerm perms = kReadWrite) {
-        backends.push_back(attach(add(options), perms));
-        return *backends.back();
-    }
     // A disk in memory whose requests take their time, by `name`.
     BlockBackend& disk(std::string_view name, const Bytes& contents) {
         BlockBackend& image =

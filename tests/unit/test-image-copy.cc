@@ -1,7 +1,7 @@
 #include "block/image_copy.h"
 
 #include "block/image_create.h"
-#include "tests/unit/block_fixture.h"
+#include "tests/unit/image_fixture.h"
 #include "tests/unit/temp_dir.h"
 
 #include <fmt/format.h>
@@ -19,21 +19,10 @@ constexpr int64_t kPiece = 64 << 10;
 
 using Bytes = std::vector<std::byte>;
 
-struct Fixture : BlockFixture {
+struct Fixture : ImageFixture {
     TempDir dir;
-    std::minstd_rand random{static_cast<unsigned>(g_test_rand_int_range(1, INT32_MAX))};
-    std::vector<std::unique_ptr<BlockBackend>> backends;
     unsigned names = 0;
 
-    ~Fixture() {
-        for (auto& backend : backends)
-            detach(backend);
-    }
-
-    BlockBackend& open(const std::string& options, ChildPerm perms = kReadWrite) {
-        backends.push_back(attach(add(options), perms));
-        return *backends.back();
-    }
     // A disk in memory whose requests take their time.
     BlockBackend& disk(int64_t size, std::string_view more = "") {
         return open(
