@@ -235,15 +235,15 @@ void BlockGraph::look_anew(BlockDriverState& node) {
 std::vector<BlockBackend*> BlockGraph::backends_above(const BlockDriverState& node) const {
     std::vector<BlockBackend*> found;
     std::unordered_set<const BlockDriverState*> seen{&node};
-    std::vector<const BlockDriverState*> todo{&node};
-    while (!todo.empty()) {
-        const BlockDriverState* at = todo.back();
-        todo.pop_back();
+    std::vector<const BlockDriverState*> unvisited{&node};
+    while (!unvisited.empty()) {
+        const BlockDriverState* at = unvisited.back();
+        unvisited.pop_back();
         for (const BdrvChild* edge : at->parents_) {
             if (BlockBackend* backend = edge->parent().as_backend())
                 found.push_back(backend);
             else if (const BlockDriverState* above = edge->parent().as_node(); seen.insert(above).second)
-                todo.push_back(above);
+                unvisited.push_back(above);
         }
     }
     return found;

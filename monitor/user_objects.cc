@@ -15,25 +15,25 @@ bool is_letter(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
+std::string text_of(const Json& options, std::string_view key) {
+    const Json* found = json_find(options, key);
+    const std::string* text = found ? json_string(*found) : nullptr;
+    return text ? *text : "";
+}
+
 // What an argument is about: `--object secret,id=s`. Not all of it, because it may have a secret.
 std::string subject(std::string_view option, const Json& options) {
-    const auto value = [&options](const char* name) -> std::string {
-        const Json* found = json_find(options, name);
-        const std::string* text = found ? json_string(*found) : nullptr;
-        return text ? *text : "";
-    };
-    std::string what = value("qom-type");
-    if (const std::string id = value("id"); !id.empty())
+    std::string what = text_of(options, "qom-type");
+    if (const std::string id = text_of(options, "id"); !id.empty())
         what.append(what.empty() ? "id=" : ",id=").append(id);
     return what.empty() ? std::string(option) : fmt::format("{} {}", option, what);
 }
 
 std::string parse_hint(std::string_view option, const Json& options) {
-    const Json* type = json_find(options, "qom-type");
-    const std::string* name = type ? json_string(*type) : nullptr;
+    const std::string type = text_of(options, "qom-type");
     for (const OptionVariant& variant : ObjectOptions::options().variants())
-        if (name && variant.value == *name)
-            return fmt::format("'{} {},help' lists its properties.", option, *name);
+        if (variant.value == type)
+            return fmt::format("'{} {},help' lists its properties.", option, type);
     return fmt::format("It is {} TYPE,id=ID[,PROPERTY=VALUE...]; '{} help' lists the types.", option, option);
 }
 

@@ -26,7 +26,8 @@ const OptionSet<DeviceCommonOptions>& DeviceCommonOptions::options() {
     static const auto set = OptionSet<DeviceCommonOptions>("device")
                                 .required("driver", &DeviceCommonOptions::driver, "the kind of device")
                                 .optional("id", &DeviceCommonOptions::id, "its name")
-                                .optional("bus", &DeviceCommonOptions::bus, "where");
+                                .optional("bus", &DeviceCommonOptions::bus,
+                                          "where it is plugged in: virtio-mmio-bus.N; for a virtconsole, ID.0");
     return set;
 }
 
