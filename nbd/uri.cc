@@ -55,6 +55,13 @@ std::string encode(std::string_view text, const char* reserved_allowed) {
     return out;
 }
 
+// RFC 3986, 3.2.2, and RFC 6874: an IPv6 address stands in brackets, the '%' before its zone is encoded too.
+std::string encode_host(const std::string& host) {
+    std::string address = host.substr(0, host.find('%'));
+    bool is_ipv6 = address.contains(':') && g_hostname_is_ip_address(address.c_str());
+    return is_ipv6 ? '[' + encode(host, ":") + ']' : encode(host, "");
+}
+
 // The value of the query parameter `socket`; every other parameter is refused but for experimental ones.
 Result<std::optional<std::string>> parse_query(std::string_view uri, std::string_view query) {
     std::optional<std::string> socket;
@@ -114,10 +121,15 @@ Result<Uri> parse_uri(std::string_view text) {
     if (fragment)
         return fail("{}: an NBD URI has no fragment ('#{}')", text, fragment);
 
+    std::string decoded_host = host ? host : "";  // GLib has decoded it
+    if (!is_valid_string(decoded_host))
+        return fail("{}: the host must be UTF-8 without NUL, of at most {} bytes", text, kMaxString);
+    if (decoded_host.ends_with('%'))
+        return fail("{}: the host '{}' lacks the zone after '%'", text, decoded_host);
+
     Uri uri;
     auto name = decode(path && path[0] == '/' ? path + 1 : path);
-    auto decoded_host = decode(host);
-    if (!name || !decoded_host)
+    if (!name)
         return fail("{}: the percent-encoding is malformed", text);
     if (!is_valid_string(*name))
         return fail("{}: the export name must be UTF-8 without NUL, of at most {} bytes", text, kMaxString);
@@ -129,7 +141,7 @@ Result<Uri> parse_uri(std::string_view text) {
     if (scheme == "nbd+unix") {
         if (!*socket || (*socket)->empty())
             return fail("{}: the parameter 'socket' is missing", text);
-        if (!decoded_host->empty() || port >= 0)
+        if (!decoded_host.empty() || port >= 0)
             return fail("{}: a Unix socket has no host ('nbd+unix:///…')", text);
         bool abstract = (*socket)->front() == '\0';
         uri.address = UnixAddress{.path = abstract ? (*socket)->substr(1) : **socket, .abstract = abstract};
@@ -138,12 +150,12 @@ Result<Uri> parse_uri(std::string_view text) {
     if (*socket)
         return fail("{}: the parameter 'socket' needs the scheme nbd+unix", text);
     std::string port_text = std::to_string(port >= 0 ? port : kDefaultPort);
-    if (scheme == "nbd+vsock" && decoded_host->find_first_not_of("0123456789") != std::string::npos)
+    if (scheme == "nbd+vsock" && decoded_host.find_first_not_of("0123456789") != std::string::npos)
         return fail("{}: the host of nbd+vsock is a context identifier, a number", text);
     if (scheme == "nbd+vsock")
-        uri.address = VsockAddress{decoded_host->empty() ? std::string(kDefaultCid) : *decoded_host, port_text};
+        uri.address = VsockAddress{decoded_host.empty() ? std::string(kDefaultCid) : decoded_host, port_text};
     else
-        uri.address = InetAddress{.host = *decoded_host, .port = port_text, .ipv4 = {}, .ipv6 = {}};
+        uri.address = InetAddress{.host = decoded_host, .port = port_text, .ipv4 = {}, .ipv6 = {}};
     return uri;
 }
 
@@ -156,8 +168,7 @@ std::string to_string(const Uri& uri) {
     if (const auto* vsock = std::get_if<VsockAddress>(&uri.address))
         return fmt::format("nbd+vsock://{}:{}/{}", vsock->cid, vsock->port, name);
     if (const auto* inet = std::get_if<InetAddress>(&uri.address)) {
-        std::string host = inet->host.contains(':') ? '[' + inet->host + ']' : encode(inet->host, "");
-        return fmt::format("nbd://{}:{}/{}", host, inet->port, name);
+        return fmt::format("nbd://{}:{}/{}", encode_host(inet->host), inet->port, name);
     }
     return fmt::format("{}/{}", ashlar::to_string(uri.address), name);
 }

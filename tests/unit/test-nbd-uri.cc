@@ -24,6 +24,9 @@ void test_forms() {
     same("nbd://example.com//disk", example, "/disk");
     same("nbd://example.com/hello%20world", example, "hello world");
     same("nbd://[::1]:5/x", InetAddress{"::1", "5", {}, {}}, "x");
+    same("nbd://[fe80::1%25eth0]:5/x", InetAddress{"fe80::1%eth0", "5", {}, {}}, "x");
+    same("nbd://a%3Ab:5/x", InetAddress{"a:b", "5", {}, {}}, "x");
+    same("nbd://a%2541/x", InetAddress{"a%41", "10809", {}, {}}, "x");
     same("nbd://127.0.0.1:5/gr%C3%B6%C3%9Fe", InetAddress{"127.0.0.1", "5", {}, {}}, "größe");
     same("nbd:///x", InetAddress{"", "10809", {}, {}}, "x");
     same("nbd+unix:///disk?socket=sock", UnixAddress{.path = "sock"}, "disk");
@@ -56,6 +59,10 @@ void test_refusals() {
     refused("nbd://host/%00", "without NUL");
     refused("nbd://host/%ff", "UTF-8");
     refused("nbd://host/%zz", "");
+    refused("nbd://a%zz/", "");
+    refused("nbd://[a%3Ab]/", "Invalid IPv6 address");
+    refused("nbd://[fe80::1%25\xff]/", "the host must be UTF-8");
+    refused("nbd://[fe80::1%25%00]/", "lacks the zone");
     refused("nbd+vsock://host/x", "a number");
     refused("nbd+vsock://65;13=%4003x.", "a number");
     refused("nbd://host:99999/", "");
