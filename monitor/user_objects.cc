@@ -49,7 +49,7 @@ const OptionSet<IoThreadOptions>& IoThreadOptions::options() {
     static const auto set =
         OptionSet<IoThreadOptions>("iothread")
             .optional("poll-max-ns", &IoThreadOptions::poll_max_ns,
-                      "how long to spin before sleeping where that paid off, 0 for never (default: 32000)")
+                      "how long to spin before sleeping where that paid off, 0 for never (default: 64000)")
             .optional("poll-grow", &IoThreadOptions::poll_grow, "by what that time is multiplied, 0 for 2")
             .optional("poll-shrink", &IoThreadOptions::poll_shrink, "by what it is divided, 0 for 2");
     return set;

@@ -11,7 +11,7 @@
 namespace ashlar {
 
 struct PollParameters {
-    int64_t max_ns = 32'000;  // 0: the loop never spins
+    int64_t max_ns = 64'000;  // 0: the loop never spins
     int64_t grow = 0;         // the time is multiplied by it when spinning would have paid
     int64_t shrink = 0;       // and divided by it when it would not
 

@@ -12,11 +12,11 @@ void test_growing() {
     const PollParameters parameters;
     PollTime time;
     g_assert_cmpint(time.ns(parameters.max_ns), ==, 0);
-    for (int64_t expected : {4000, 8000, 16'000, 32'000, 32'000}) {
+    for (int64_t expected : {4000, 8000, 16'000, 32'000, 64'000, 64'000}) {
         time.slept(kSoon, parameters);
         g_assert_cmpint(time.ns(parameters.max_ns), ==, expected);
     }
-    for (int64_t expected : {16'000, 8000, 4000, 2000, 1000, 0, 0}) {
+    for (int64_t expected : {32'000, 16'000, 8000, 4000, 2000, 1000, 0, 0}) {
         time.slept(kLate, parameters);
         g_assert_cmpint(time.ns(parameters.max_ns), ==, expected);
     }
