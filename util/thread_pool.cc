@@ -30,14 +30,25 @@ ThreadPool& ThreadPool::instance() {
 }
 
 void ThreadPool::submit(Job& job) {
-    std::lock_guard guard(lock_);
+    std::unique_lock guard(lock_);
     job.following = nullptr;
     *tail_ = &job;
     tail_ = &job.following;
-    queued_++;
-    if (queued_ > idle_ && threads_ < kMaxThreads && start_thread())
+    send_for_one(guard);
+}
+
+// Has one more thread look at the queue, if one is needed and none is on its way: that one sends for the next before it
+// works. So short jobs are left to few threads, and long ones get a thread each. Releases the lock.
+void ThreadPool::send_for_one(std::unique_lock<std::mutex>& guard) {
+    if (!head_ || coming_ || (idle_ == 0 && (threads_ == kMaxThreads || !start_thread()))) {
+        guard.unlock();
         return;
-    work_.notify_one();
+    }
+    coming_ = true;
+    const bool asleep = idle_ > 0;
+    guard.unlock();
+    if (asleep)
+        work_.notify_one();
 }
 
 // False if the system has no more threads, but others will come to the job.
@@ -59,23 +70,34 @@ unsigned ThreadPool::threads() const {
     return threads_;
 }
 
+ThreadPool::Job* ThreadPool::take() {
+    Job* job = head_;
+    if (job && !(head_ = job->following))
+        tail_ = &head_;
+    return job;
+}
+
 void ThreadPool::thread_main() {
     std::unique_lock guard(lock_);
     idle_++;
-    while (work_.wait_for(guard, kIdleLifetime, [this] { return head_ != nullptr; })) {
+    while (work_.wait_for(guard, kIdleLifetime, [this] {
+        coming_ = false;
+        return head_ != nullptr;
+    })) {
         idle_--;
-        Job& job = *head_;
-        head_ = job.following;
-        if (!head_)
-            tail_ = &head_;
-        queued_--;
-        guard.unlock();
-        job.work(job);
-        // Idle before anybody knows that the job is done: whoever submits the next one need not start a thread for it.
-        guard.lock();
-        idle_++;
-        guard.unlock();
-        job.wake();
+        Job* job = take();
+        send_for_one(guard);
+        while (job) {
+            job->work(*job);
+            guard.lock();
+            Job* next = take();
+            // Idle before anybody knows that the job is done: whoever submits the next one need not start a thread.
+            if (!next)
+                idle_++;
+            guard.unlock();
+            job->wake();
+            job = next;
+        }
         guard.lock();
     }
     idle_--;

@@ -33,16 +33,18 @@ public:
 
 private:
     ThreadPool() = default;
+    void send_for_one(std::unique_lock<std::mutex>& guard);
     bool start_thread();
+    Job* take();
     void thread_main();
 
     mutable std::mutex lock_;
     std::condition_variable work_;
     Job* head_ = nullptr;
     Job** tail_ = &head_;
-    unsigned queued_ = 0;
     unsigned threads_ = 0;
     unsigned idle_ = 0;
+    bool coming_ = false;  // a thread has been sent for that has not looked yet
 };
 
 // What a thread does itself instead of having the pool do it.

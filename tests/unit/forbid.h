@@ -27,7 +27,7 @@ inline void forbid(long system_call, int error) {
     };
     sock_fprog program{.len = std::size(filter), .filter = filter};
     g_assert_cmpint(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), ==, 0);
-    g_assert_cmpint(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), ==, 0);
+    g_assert_cmpint(syscall(__NR_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program), ==, 0);
 }
 
 // Runs `fn` in a child, which has to end well, and returns what it writes to standard error. Called before there are
