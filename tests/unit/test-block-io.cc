@@ -115,13 +115,6 @@ struct Worker {
     }
 };
 
-uint32_t seed() {
-    const char* given = g_getenv("ASHLAR_TEST_SEED");
-    uint32_t value = given ? static_cast<uint32_t>(strtoul(given, nullptr, 0)) : g_random_int();
-    g_test_message("ASHLAR_TEST_SEED=%u", value);
-    return value;
-}
-
 std::string random_limits(std::mt19937& random, bool threads) {
     uint32_t align = 1u << (random() % 13);
     uint32_t mem_align = random() % 2 ? 1u << (random() % 13) : 1;
@@ -138,7 +131,7 @@ std::string random_limits(std::mt19937& random, bool threads) {
 }
 
 void any_request_on_any_limits() {
-    std::mt19937 random(seed());
+    std::mt19937 random(static_cast<uint32_t>(g_test_rand_int()));
     for (int round = 0; round < 60; ++round) {
         BlockFixture f;
         std::string limits = random_limits(random, false);
@@ -162,7 +155,7 @@ Task<void> run_workers(std::vector<std::unique_ptr<Worker>>& workers,
 
 // Neighbours share blocks: a write that reads, modifies and writes back must not undo what another writes meanwhile.
 void neighbours_in_a_block_do_not_lose_writes() {
-    std::mt19937 random(seed());
+    std::mt19937 random(static_cast<uint32_t>(g_test_rand_int()));
     std::vector<std::unique_ptr<IOThread>> threads;
     for (int i = 0; i < 3; ++i)
         threads.push_back(BlockFixture::check(IOThread::create(fmt::format("t{}", i))));

@@ -20,13 +20,6 @@ std::shared_ptr<DirtyBitmap> make(uint32_t granularity, int64_t size) {
     return BlockFixture::check(DirtyBitmap::create("b", granularity, size));
 }
 
-unsigned seed() {
-    const char* given = getenv("ASHLAR_TEST_SEED");
-    unsigned value = given ? static_cast<unsigned>(atoi(given)) : g_random_int();
-    g_test_message("ASHLAR_TEST_SEED=%u", value);
-    return value;
-}
-
 // A bitmap and what it should be.
 struct Modelled {
     std::shared_ptr<DirtyBitmap> bitmap;
@@ -61,7 +54,7 @@ struct Modelled {
 };
 
 void model() {
-    std::minstd_rand random(seed());
+    std::minstd_rand random(static_cast<unsigned>(g_test_rand_int()));
     auto below = [&](int64_t n) { return std::uniform_int_distribution<int64_t>(0, n - 1)(random); };
     for (unsigned round = 0; round < 12; ++round) {
         const uint32_t granularity = 512u << below(3);
