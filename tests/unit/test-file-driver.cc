@@ -11,7 +11,10 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <fstream>
@@ -88,6 +91,17 @@ std::string contents(PagePipe& pages) {
     return text;
 }
 
+// Asked without the driver, so that a driver that does not give pages is not taken for a kernel that cannot tell.
+bool kernel_tells_of_pages(const std::string& path, int64_t written) {
+    constexpr long kCachestat = 451;
+    if (syscall(kCachestat, -1, nullptr, nullptr, 0) < 0 && errno != EBADF)
+        return false;
+    UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    char byte;
+    iovec iov{&byte, 1};
+    return preadv2(fd.get(), &iov, 1, written, RWF_NOWAIT) == 1 || errno != EOPNOTSUPP;
+}
+
 void pages_are_those_of_the_file() {
     Fixture f;
     std::string path = f.make_file("disk.img");
@@ -97,11 +111,12 @@ void pages_are_those_of_the_file() {
         data[i] = static_cast<char>(i * 31 >> 3);
     g_assert_cmpint(backend->pwrite(5000, static_cast<int64_t>(data.size()), data.data()), ==, 0);
     PagePipe pages;
-    if (!backend->try_read_pages(5000, 300'000, pages)) {
+    if (!kernel_tells_of_pages(path, 5000)) {
         f.detach(backend);
         g_test_skip("the kernel does not tell what is in the page cache");
         return;
     }
+    g_assert_true(backend->try_read_pages(5000, 300'000, pages));
     g_assert_true(contents(pages) == data);
     g_assert_true(backend->try_read_pages(70'001, 100'000, pages));
     g_assert_true(contents(pages) == data.substr(65'001, 100'000));
