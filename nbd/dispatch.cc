@@ -10,8 +10,8 @@ namespace ashlar::nbd {
 
 namespace {
 
-// A read of so many bytes is worth the system calls that it takes not to copy it.
-constexpr uint64_t kMinPaged = 32u << 10;
+// Over TCP, smaller reads are sent faster from a buffer: packets refer to fewer pieces of memory.
+constexpr uint64_t kMinPagedOverTcp = 32u << 10;
 
 RequestFlags write_flags(uint16_t flags) {
     return flags & kCmdFlagFua ? RequestFlags::Fua : RequestFlags::None;
@@ -75,19 +75,20 @@ void Transmission::build_read_header(ServerRequest& request) {
                                                 wire.offset, static_cast<uint32_t>(wire.length)));
 }
 
-// Answers a large read at once, without copying, if that can be done.
+// Answers a read at once, without copying, if that can be done.
 bool Transmission::read_pages(ServerRequest& request) {
     const Request& wire = request.wire;
-    if (wire.length < kMinPaged)
+    if (!is_local_ && wire.length < kMinPagedOverTcp)
         return false;
     build_read_header(request);
-    request.pages.set_head(std::as_bytes(std::span(request.header)).first(request.header_size));
-    if (!backend_.try_read_pages(static_cast<int64_t>(wire.offset), static_cast<int64_t>(wire.length), request.pages)) {
-        request.pages.reset();
+    PagePipe& pages = queue_.pages_for(request);
+    pages.set_head(std::as_bytes(std::span(request.header)).first(request.header_size));
+    if (!backend_.try_read_pages(static_cast<int64_t>(wire.offset), static_cast<int64_t>(wire.length), pages)) {
+        pages.set_head({});
         return false;
     }
     trace_nbd_reply(&socket_, wire.cookie, 0);
-    queue_.push(request);
+    queue_.push_paged(request);
     return true;
 }
 

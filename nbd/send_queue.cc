@@ -15,6 +15,14 @@ void SendQueue::push(ServerRequest& request) {
     wake_.pulse();
 }
 
+void SendQueue::push_paged(ServerRequest& request) {
+    request.header_size = 0;
+    if (!paged_)
+        paged_ = &request;
+    paged_replies_++;
+    push(request);
+}
+
 void SendQueue::close() {
     closed_ = true;
     wake_.pulse();
@@ -35,7 +43,8 @@ void SendQueue::gather(const ServerRequest& request) {
         iov_.insert(iov_.end(), request.chunks->iov.begin(), request.chunks->iov.end());
         return;
     }
-    iov_.push_back({const_cast<std::byte*>(request.header.data()), request.header_size});
+    if (request.header_size > 0)  // otherwise it is among the pages
+        iov_.push_back({const_cast<std::byte*>(request.header.data()), request.header_size});
     if (request.sends_data)
         iov_.push_back(request.data_iov);
 }
@@ -68,6 +77,8 @@ Task<void> SendQueue::co_send() {
             co_await wake_.wait();
         ServerRequest* batch = std::exchange(head_, nullptr);
         tail_ = &head_;
+        paged_ = nullptr;
+        paged_replies_ = 0;
         if (!batch)
             co_return;
         if (!broken_) {

@@ -20,6 +20,12 @@ public:
 
     void push(ServerRequest& request);
 
+    // Where a reply goes that is not copied; if that succeeds it is pushed next, by push_paged().
+    PagePipe& pages_for(ServerRequest& request) { return (paged_ ? *paged_ : request).pages; }
+    void push_paged(ServerRequest& request);
+    // Enough waits of what the peer has yet to copy: it should begin while the next replies are made.
+    bool wants_to_send() const { return paged_replies_ >= kManyPaged; }
+
     // No further requests will be taken from the pool: the sender ends when all that are out have been sent.
     void close();
 
@@ -30,6 +36,8 @@ public:
     Task<void> co_send();
 
 private:
+    static constexpr unsigned kManyPaged = 8;
+
     void gather(const ServerRequest& request);
     Task<int> co_send_batch(ServerRequest* batch);
     void stop_reading_if_idle();
@@ -38,6 +46,8 @@ private:
     RequestPool& pool_;
     ServerRequest* head_ = nullptr;
     ServerRequest** tail_ = &head_;
+    ServerRequest* paged_ = nullptr;  // the one of the queue that has the pages
+    unsigned paged_replies_ = 0;
     CoEvent wake_;
     std::vector<iovec> iov_;
     bool closed_ = false;

@@ -39,7 +39,7 @@ struct ServerRequest : Completion {
     std::array<std::byte, kMaxErrorReply> header;
     bool sends_data = false;               // data_iov follows the header
     std::unique_ptr<ChunkedReply> chunks;  // instead of header and data
-    PagePipe pages;                        // instead of header and data, if it is not empty
+    PagePipe pages;                        // replies that are not copied, of this request and others behind it
 
     Reply reply(HeaderStyle style) const { return {style, wire.cookie, wire.offset}; }
     // False: there is no memory.

@@ -105,6 +105,7 @@ private:
     uint64_t known_data_end_ = 0;
     size_t unsubmitted_ = 0;  // bytes of large payloads since the receiver has last let the loop go on
     int64_t stop_timeout_ns_;
+    const bool is_local_;  // the client is on the same machine, by a Unix socket
     bool stopping_ = false;
 };
 

@@ -29,6 +29,9 @@ bool is_unsupported(int error) {
 // A write of so many bytes is worth a call that allocates them first.
 constexpr int64_t kAllocateFirst = 256 << 10;
 
+// A read of so many bytes is worth the system calls by which a pipe takes pages from a file.
+constexpr int64_t kMinSpliced = 32 << 10;
+
 // The system call did nothing and may be made again.
 bool is_transient(int result) {
     return result == -EINTR || result == -EAGAIN;
@@ -61,6 +64,8 @@ Result<HostFile::Description> HostFile::examine(UniqueFd fd, const std::string& 
     result.dense = result.device || (st.st_blocks * 512 >= st.st_size && lseek(fd.get(), 0, SEEK_HOLE) == st.st_size);
     struct statfs fs;
     result.reserves_blocks = !result.device && fstatfs(fd.get(), &fs) == 0 && fs.f_type == EXT4_SUPER_MAGIC;
+    if (!direct)
+        result.hot = std::make_unique<HotMap>(fd.get(), result.length);
     result.fd = std::move(fd);
     return result;
 }
@@ -106,7 +111,12 @@ Task<int> HostFile::co_preadv(int64_t offset, int64_t bytes, IoVector iov) {
 }
 
 bool HostFile::try_read_pages(int64_t offset, int64_t bytes, PagePipe& pages) {
-    return !now_.direct && is_in_page_cache(fd(), offset, bytes) && pages.add_file(fd(), offset, bytes);
+    if (!now_.hot)
+        return false;
+    if (bytes >= kMinSpliced)
+        return is_in_page_cache(fd(), offset, bytes) && pages.add_file(fd(), offset, bytes);
+    const std::byte* map = now_.hot->find(offset, bytes);
+    return map && pages.add_mapped(map, fd(), offset, bytes);
 }
 
 Task<int> HostFile::read_rest(int64_t offset, int64_t bytes, IoVector iov, int first) {

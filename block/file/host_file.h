@@ -6,10 +6,12 @@
 #pragma once
 
 #include <atomic>
+#include <memory>
 #include <mutex>
 #include <string>
 
 #include "block/block_driver.h"
+#include "block/file/hot_map.h"
 #include "util/error.h"
 #include "util/file_io.h"
 #include "util/task.h"
@@ -31,13 +33,14 @@ public:
         bool reserves_blocks = false;
         int64_t length = 0;
         BlockLimits limits;
+        std::unique_ptr<HotMap> hot;  // null with O_DIRECT
     };
     // Makes blocking calls.
     static Result<Description> examine(UniqueFd fd, const std::string& filename, AioMode aio, bool direct);
 
     HostFile(Description description, std::string filename);
 
-    [[nodiscard]] Task<int> co_preadv(int64_t offset, int64_t bytes, IoVector iov);  // zeroes behind the end
+    [[nodiscard]] Task<int> co_preadv(int64_t offset, int64_t bytes, IoVector iov);     // zeroes behind the end
     [[nodiscard]] bool try_read_pages(int64_t offset, int64_t bytes, PagePipe& pages);  // BlockDriver's
     [[nodiscard]] Task<int> co_pwritev(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags);
     [[nodiscard]] Task<int> co_pwrite_zeroes(int64_t offset, int64_t bytes, RequestFlags flags);

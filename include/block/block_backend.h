@@ -68,8 +68,9 @@ public:
     [[nodiscard]] Task<BlockStatus> co_block_status_above(int64_t offset, int64_t bytes);
 
     // --- a read, at once and without copying ---
-    // True: the bytes are in `pages`, to be sent to a socket; what is written to them before the peer has received them
-    // shows. False: `pages` is to be reset, and the bytes are to be read by one of the other ways, which may be slower.
+    // True: the bytes were added to `pages`, to be sent to a socket; what is written to them before the peer has
+    // received them shows. False: nothing was added, and the bytes are to be read by one of the other ways, which may
+    // be slower.
     [[nodiscard]] bool try_read_pages(int64_t offset, int64_t bytes, PagePipe& pages);
 
     // --- requests, with a callback: never called before these have returned ---

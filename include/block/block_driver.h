@@ -10,7 +10,8 @@
 //    request_alignment; it is empty only for a Prefetch;
 //  - flags are those that supported_flags() names, the node is writable, and overlapping writes are serialised where
 //    one of them needs it.
-// They return 0 or a negative errno, never a short count; co_truncate() a Result, whose error has a `code`. A driver that is drained has no request in it.
+// They return 0 or a negative errno, never a short count; co_truncate() a Result, whose error has a `code`. A driver
+// that is drained has no request in it.
 #pragma once
 
 #include "block/bdrv_child.h"
@@ -214,8 +215,8 @@ public:
 
     // --- data path ---
     virtual Task<int> co_preadv(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) = 0;
-    // Reads without copying what can be had without waiting. False: it is to be read in the ordinary way, and what is
-    // in `pages` to be thrown away. `bytes` > 0 within the length. Default: never.
+    // Adds to `pages`, without copying, what can be had without waiting. False: nothing was added, and it is to be read
+    // in the ordinary way. `bytes` > 0 within the length. Default: never.
     [[nodiscard]] virtual bool try_read_pages(int64_t offset, int64_t bytes, PagePipe& pages);
     virtual Task<int> co_pwritev(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags);
     // -ENOTSUP: cannot do it better than by writing zeroes, which the generic path then does.

@@ -127,8 +127,34 @@ void pages_are_those_of_the_file() {
                                  {-4096, 8192},
                                  {INT64_MAX - 4096, 4096}}) {
         g_assert_false(backend->try_read_pages(offset, bytes, pages));
-        pages.reset();
+        g_assert_cmpuint(pages.size(), ==, 0);
     }
+    f.detach(backend);
+}
+
+void small_reads_give_pages_when_they_are_many() {
+    Fixture f;
+    std::string path = f.make_file("disk.img");
+    auto backend = f.attach(f.add(f.as_node("disk", path)));
+    std::string data(kMiB, 0);
+    for (size_t i = 0; i < data.size(); i++)
+        data[i] = static_cast<char>(i * 31 >> 3);
+    g_assert_cmpint(backend->pwrite(0, kMiB, data.data()), ==, 0);
+    if (!kernel_tells_of_pages(path, 0)) {
+        f.detach(backend);
+        g_test_skip("the kernel does not tell what is in the page cache");
+        return;
+    }
+    PagePipe pages;
+    g_assert_false(backend->try_read_pages(6000, 100, pages));
+    for (int i = 0; i < HotMap::kHot; i++)
+        if (backend->try_read_pages(5000 + i, 4096, pages))
+            g_assert_true(contents(pages) == data.substr(5000 + static_cast<size_t>(i), 4096));
+    g_assert_true(backend->try_read_pages(6000, 100, pages));
+    g_assert_true(contents(pages) == data.substr(6000, 100));
+    g_assert_cmpint(backend->pwrite(6050, 5, "other"), ==, 0);
+    g_assert_true(backend->try_read_pages(6050, 5, pages));
+    g_assert_true(contents(pages) == "other");
     f.detach(backend);
 }
 
@@ -136,7 +162,7 @@ void pages_are_not_read_where_requests_are_to_wait() {
     Fixture f;
     std::string path = f.make_file("disk.img");
     auto backend = f.attach(f.add(f.as_node("disk", path)));
-    char data[4096] = {1};
+    char data[65536] = {1};
     g_assert_cmpint(backend->pwrite(0, sizeof data, data), ==, 0);
     PagePipe pages;
     const bool possible = backend->try_read_pages(0, sizeof data, pages);
@@ -421,6 +447,8 @@ int main(int argc, char** argv) {
     g_test_init(&argc, &argv, nullptr);
     g_test_add_func("/file-driver/reads-and-writes-through-the-graph", reads_and_writes_through_the_graph);
     g_test_add_func("/file-driver/pages-are-those-of-the-file", pages_are_those_of_the_file);
+    g_test_add_func("/file-driver/small-reads-give-pages-when-they-are-many",
+                    small_reads_give_pages_when_they_are_many);
     g_test_add_func("/file-driver/pages-are-not-read-where-requests-are-to-wait",
                     pages_are_not_read_where_requests_are_to_wait);
     g_test_add_func("/file-driver/direct-takes-any-request", direct_takes_any_request);
