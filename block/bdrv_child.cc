@@ -18,6 +18,10 @@ bool BdrvChild::try_read_pages(int64_t offset, int64_t bytes, PagePipe& pages) {
     return node_->try_read_pages(offset, bytes, pages);
 }
 
+const std::byte* BdrvChild::try_map(int64_t offset, int64_t bytes) {
+    return node_->try_map(offset, bytes);
+}
+
 Task<int> BdrvChild::co_pwritev(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) {
     return node_->co_pwritev(offset, bytes, iov, flags);
 }

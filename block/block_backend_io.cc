@@ -126,6 +126,22 @@ struct BackendIo {
         return done;
     }
 
+    static const std::byte* map(BlockBackend& backend, int64_t offset, int64_t bytes, std::optional<Gate::Pass>& pass) {
+        if (!backend.gate_.try_enter())
+            return nullptr;
+        pass.emplace(backend.gate_);
+        const std::byte* data = nullptr;
+        if (!backend.throttle_ && check(backend, offset, bytes, false) == 0)
+            data = backend.root_->try_map(offset, bytes);
+        if (!data) {
+            pass.reset();
+            return nullptr;
+        }
+        const int64_t now = now_ns();
+        account(backend, Type::Read, bytes, now, 0);
+        return data;
+    }
+
     // Of data, or, without any, of zeroes.
     template <class Co, bool kZeroes = false>
     static Co write(BlockBackend& backend, int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) {
@@ -236,6 +252,10 @@ Task<BlockStatus> BlockBackend::co_block_status_above(int64_t offset, int64_t by
 
 bool BlockBackend::try_read_pages(int64_t offset, int64_t bytes, PagePipe& pages) {
     return BackendIo::read_pages(*this, offset, bytes, pages);
+}
+
+const std::byte* BlockBackend::try_map(int64_t offset, int64_t bytes, std::optional<Gate::Pass>& pass) {
+    return BackendIo::map(*this, offset, bytes, pass);
 }
 
 void BlockBackend::aio_preadv(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags, Completion& done) {

@@ -14,6 +14,10 @@ bool BlockDriver::try_read_pages(int64_t, int64_t, PagePipe&) {
     return false;
 }
 
+const std::byte* BlockDriver::try_map(int64_t, int64_t) {
+    return nullptr;
+}
+
 Task<int> BlockDriver::co_pwritev(int64_t, int64_t, IoVector, RequestFlags) {
     co_return -ENOTSUP;
 }

@@ -21,6 +21,10 @@ bool BlockDriverState::try_read_pages(int64_t offset, int64_t bytes, PagePipe& p
     return !copies_on_read_ && offset <= driver_->length() - bytes && driver_->try_read_pages(offset, bytes, pages);
 }
 
+const std::byte* BlockDriverState::try_map(int64_t offset, int64_t bytes) {
+    return !copies_on_read_ && offset <= driver_->length() - bytes ? driver_->try_map(offset, bytes) : nullptr;
+}
+
 int64_t NodeIo::direct_part(const BlockLimits& limits, int64_t max_bytes, IoVector iov, int64_t done, int64_t bytes) {
     int64_t skip = done, part = 0, fitting = 0;
     unsigned count = 0;

@@ -10,8 +10,8 @@ namespace ashlar::nbd {
 
 namespace {
 
-// Over TCP, smaller reads are sent faster from a buffer: packets refer to fewer pieces of memory.
-constexpr uint64_t kMinPagedOverTcp = 32u << 10;
+// A read of so many bytes is worth the system calls that it takes not to copy it.
+constexpr uint64_t kMinPaged = 32u << 10;
 
 RequestFlags write_flags(uint16_t flags) {
     return flags & kCmdFlagFua ? RequestFlags::Fua : RequestFlags::None;
@@ -75,25 +75,42 @@ void Transmission::build_read_header(ServerRequest& request) {
                                                 wire.offset, static_cast<uint32_t>(wire.length)));
 }
 
-// Answers a read at once, without copying, if that can be done.
+// Answers a large read at once, without copying, if that can be done.
 bool Transmission::read_pages(ServerRequest& request) {
     const Request& wire = request.wire;
-    if (!is_local_ && wire.length < kMinPagedOverTcp)
+    if (wire.length < kMinPaged)
         return false;
     build_read_header(request);
-    PagePipe& pages = queue_.pages_for(request);
-    pages.set_head(std::as_bytes(std::span(request.header)).first(request.header_size));
-    if (!backend_.try_read_pages(static_cast<int64_t>(wire.offset), static_cast<int64_t>(wire.length), pages)) {
-        pages.set_head({});
+    request.pages.set_head(std::as_bytes(std::span(request.header)).first(request.header_size));
+    if (!backend_.try_read_pages(static_cast<int64_t>(wire.offset), static_cast<int64_t>(wire.length), request.pages)) {
+        request.pages.reset();
         return false;
     }
     trace_nbd_reply(&socket_, wire.cookie, 0);
-    queue_.push_paged(request);
+    queue_.push(request);
+    return true;
+}
+
+// The same of a small read, which is copied once: from a map of the image to the socket.
+bool Transmission::read_mapped(ServerRequest& request) {
+    const Request& wire = request.wire;
+    if (wire.length >= kMinPaged || queue_.is_sending())
+        return false;
+    const std::byte* data =
+        backend_.try_map(static_cast<int64_t>(wire.offset), static_cast<int64_t>(wire.length), request.mapped);
+    if (!data)
+        return false;
+    request.data_iov = {const_cast<std::byte*>(data), wire.length};
+    request.sends_data = true;
+    build_read_header(request);
+    trace_nbd_map_read(&socket_, wire.cookie);
+    trace_nbd_reply(&socket_, wire.cookie, 0);
+    queue_.push(request);
     return true;
 }
 
 void Transmission::submit_read(ServerRequest& request) {
-    if (read_pages(request))
+    if (read_pages(request) || read_mapped(request))
         return;
     if (!request.allocate(request.wire.length))
         return refuse(request, kENoMem, "there is no memory for the data");

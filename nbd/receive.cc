@@ -16,12 +16,6 @@ constexpr size_t kBatch = 1u << 20;
 // A client that has shut down its sending side may still read its replies, but not forever.
 constexpr int64_t kLingerNs = 30'000'000'000;
 
-bool is_unix_socket(int fd) {
-    sockaddr_storage address;
-    socklen_t size = sizeof address;
-    return getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0 && address.ss_family == AF_UNIX;
-}
-
 constexpr const char* kCutOff = "the client vanished in the middle of a request";
 
 // What a request charges to the connection's budget of bytes: what it makes us hold until its reply is sent.
@@ -40,10 +34,9 @@ Transmission::Transmission(Socket& socket, NbdExport& exported, TransmissionSett
       limits_(settings.limits),
       contexts_(std::move(settings.contexts)),
       pool_(settings.max_requests, settings.max_bytes),
-      queue_(socket, pool_),
+      queue_(socket, pool_, backend_),
       linger_(*AioContext::current(), socket),
-      stop_timeout_ns_(settings.stop_timeout_ns),
-      is_local_(is_unix_socket(socket.fd())) {}
+      stop_timeout_ns_(settings.stop_timeout_ns) {}
 
 Task<void> Transmission::co_run() {
     scope_.spawn(queue_.co_send());
@@ -111,8 +104,6 @@ Task<const char*> Transmission::co_receive() {
                 co_return kCutOff;
         } else if (payload == 0) {
             dispatch(request);
-            if (queue_.wants_to_send())
-                co_await co_next_turn();
         } else if (wire->type == kCmdWrite) {
             if (!co_await co_receive_payload(request))
                 co_return kCutOff;

@@ -3,10 +3,14 @@
 // push() is for completion callbacks and coroutines of the connection's AioContext; it never suspends. The sender takes
 // the whole queue and sends it with one gathered send, then gives the requests back to the pool; it runs in the turn
 // after the one in which it was woken, so that every reply that became ready meanwhile goes out with it.
+//
+// Data in a map (ServerRequest::mapped) are for a send that does not wait: what the peer does not take at once is read
+// from the backend into buffers, and no pass is held when the sender suspends.
 #pragma once
 
 #include <vector>
 
+#include "block/block_backend.h"
 #include "nbd/server_request.h"
 #include "util/co_event.h"
 #include "util/socket.h"
@@ -16,15 +20,12 @@ namespace ashlar::nbd {
 
 class SendQueue {
 public:
-    SendQueue(Socket& socket, RequestPool& pool) : socket_(socket), pool_(pool) {}
+    SendQueue(Socket& socket, RequestPool& pool, BlockBackend& backend)
+        : socket_(socket), pool_(pool), backend_(backend) {}
 
+    // Not of data in a map while is_sending(), which lasts as long as the peer likes.
     void push(ServerRequest& request);
-
-    // Where a reply goes that is not copied; if that succeeds it is pushed next, by push_paged().
-    PagePipe& pages_for(ServerRequest& request) { return (paged_ ? *paged_ : request).pages; }
-    void push_paged(ServerRequest& request);
-    // Enough waits of what the peer has yet to copy: it should begin while the next replies are made.
-    bool wants_to_send() const { return paged_replies_ >= kManyPaged; }
+    bool is_sending() const { return sending_; }
 
     // No further requests will be taken from the pool: the sender ends when all that are out have been sent.
     void close();
@@ -36,20 +37,20 @@ public:
     Task<void> co_send();
 
 private:
-    static constexpr unsigned kManyPaged = 8;
-
     void gather(const ServerRequest& request);
     Task<int> co_send_batch(ServerRequest* batch);
+    Task<int> co_send_gathered(ServerRequest* batch);
+    Task<int> co_send_rest(ServerRequest* batch, size_t sent);
     void stop_reading_if_idle();
 
     Socket& socket_;
     RequestPool& pool_;
+    BlockBackend& backend_;
     ServerRequest* head_ = nullptr;
     ServerRequest** tail_ = &head_;
-    ServerRequest* paged_ = nullptr;  // the one of the queue that has the pages
-    unsigned paged_replies_ = 0;
     CoEvent wake_;
     std::vector<iovec> iov_;
+    bool sending_ = false;
     bool closed_ = false;
     bool broken_ = false;
     bool stopping_ = false;

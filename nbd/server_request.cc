@@ -43,6 +43,7 @@ void RequestPool::give_back(ServerRequest& request) {
     free_data(request);
     request.chunks.reset();
     request.pages.reset();
+    request.mapped.reset();
     in_use_--;
     if (free_count_ == kMaxFree) {
         delete &request;

@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "nbd/reply.h"
@@ -16,6 +17,7 @@
 #include "util/buffer_pool.h"
 #include "util/co_event.h"
 #include "util/completion.h"
+#include "util/gate.h"
 #include "util/page_pipe.h"
 
 namespace ashlar::nbd {
@@ -39,7 +41,8 @@ struct ServerRequest : Completion {
     std::array<std::byte, kMaxErrorReply> header;
     bool sends_data = false;               // data_iov follows the header
     std::unique_ptr<ChunkedReply> chunks;  // instead of header and data
-    PagePipe pages;                        // replies that are not copied, of this request and others behind it
+    PagePipe pages;                        // instead of header and data, if it is not empty
+    std::optional<Gate::Pass> mapped;      // data_iov is in a map, where it stays while this is held
 
     Reply reply(HeaderStyle style) const { return {style, wire.cookie, wire.offset}; }
     // False: there is no memory.

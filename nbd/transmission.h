@@ -73,6 +73,7 @@ private:
     void dispatch(ServerRequest& request);
     void submit_read(ServerRequest& request);
     bool read_pages(ServerRequest& request);
+    bool read_mapped(ServerRequest& request);
     void build_read_header(ServerRequest& request);
     void finish(ServerRequest& request, int ret);
     void refuse(ServerRequest& request, ErrorValue error, std::string_view message);
@@ -105,7 +106,6 @@ private:
     uint64_t known_data_end_ = 0;
     size_t unsubmitted_ = 0;  // bytes of large payloads since the receiver has last let the loop go on
     int64_t stop_timeout_ns_;
-    const bool is_local_;  // the client is on the same machine, by a Unix socket
     bool stopping_ = false;
 };
 

@@ -43,6 +43,16 @@ int Socket::try_recv(std::span<const iovec> iov) {
     return n >= 0 ? static_cast<int>(n) : errno == EINTR ? -EAGAIN : -errno;
 }
 
+int Socket::try_send(std::span<const iovec> iov) {
+    if (canceled_)
+        return -ECANCELED;
+    msghdr message{};
+    message.msg_iov = const_cast<iovec*>(iov.data());
+    message.msg_iovlen = std::min<size_t>(iov.size(), IOV_MAX);
+    const ssize_t n = ::sendmsg(fd(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return n >= 0 ? static_cast<int>(n) : errno == EINTR ? -EAGAIN : -errno;
+}
+
 void Socket::shutdown() {
     ::shutdown(fd_.get(), SHUT_RDWR);
 }
@@ -164,20 +174,24 @@ Task<int> Socket::recv_exact(std::span<std::byte> buffer) {
     co_return static_cast<int>(got);
 }
 
+std::span<iovec> behind(std::span<iovec> iov, size_t bytes) {
+    while (!iov.empty() && bytes >= iov.front().iov_len) {
+        bytes -= iov.front().iov_len;
+        iov = iov.subspan(1);
+    }
+    if (!iov.empty()) {
+        iov.front().iov_base = static_cast<char*>(iov.front().iov_base) + bytes;
+        iov.front().iov_len -= bytes;
+    }
+    return iov;
+}
+
 Task<int> Socket::send_all(std::span<iovec> iov) {
     while (!iov.empty()) {
         int n = co_await send(iov.first(std::min<size_t>(iov.size(), IOV_MAX)));
         if (n < 0)
             co_return n;
-        auto sent = static_cast<size_t>(n);
-        while (!iov.empty() && sent >= iov.front().iov_len) {
-            sent -= iov.front().iov_len;
-            iov = iov.subspan(1);
-        }
-        if (!iov.empty()) {
-            iov.front().iov_base = static_cast<char*>(iov.front().iov_base) + sent;
-            iov.front().iov_len -= sent;
-        }
+        iov = behind(iov, static_cast<size_t>(n));
     }
     co_return 0;
 }

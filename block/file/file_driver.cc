@@ -166,6 +166,10 @@ bool FileDriver::try_read_pages(int64_t offset, int64_t bytes, PagePipe& pages) 
     return file_.try_read_pages(offset, bytes, pages);
 }
 
+const std::byte* FileDriver::try_map(int64_t offset, int64_t bytes) {
+    return file_.try_map(offset, bytes);
+}
+
 Task<int> FileDriver::co_pwritev(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) {
     return file_.co_pwritev(offset, bytes, iov, flags);
 }

@@ -31,6 +31,7 @@ public:
 
     Task<int> co_preadv(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) override;
     bool try_read_pages(int64_t offset, int64_t bytes, PagePipe& pages) override;
+    const std::byte* try_map(int64_t offset, int64_t bytes) override;
     Task<int> co_pwritev(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) override;
     Task<int> co_pwrite_zeroes(int64_t offset, int64_t bytes, RequestFlags flags) override;
     Task<int> co_pdiscard(int64_t offset, int64_t bytes) override;

@@ -29,9 +29,6 @@ bool is_unsupported(int error) {
 // A write of so many bytes is worth a call that allocates them first.
 constexpr int64_t kAllocateFirst = 256 << 10;
 
-// A read of so many bytes is worth the system calls by which a pipe takes pages from a file.
-constexpr int64_t kMinSpliced = 32 << 10;
-
 // The system call did nothing and may be made again.
 bool is_transient(int result) {
     return result == -EINTR || result == -EAGAIN;
@@ -111,12 +108,11 @@ Task<int> HostFile::co_preadv(int64_t offset, int64_t bytes, IoVector iov) {
 }
 
 bool HostFile::try_read_pages(int64_t offset, int64_t bytes, PagePipe& pages) {
-    if (!now_.hot)
-        return false;
-    if (bytes >= kMinSpliced)
-        return is_in_page_cache(fd(), offset, bytes) && pages.add_file(fd(), offset, bytes);
-    const std::byte* map = now_.hot->find(offset, bytes);
-    return map && pages.add_mapped(map, fd(), offset, bytes);
+    return !now_.direct && is_in_page_cache(fd(), offset, bytes) && pages.add_file(fd(), offset, bytes);
+}
+
+const std::byte* HostFile::try_map(int64_t offset, int64_t bytes) {
+    return now_.hot ? now_.hot->find(offset, bytes) : nullptr;
 }
 
 Task<int> HostFile::read_rest(int64_t offset, int64_t bytes, IoVector iov, int first) {

@@ -64,6 +64,9 @@ public:
     bool try_read_pages(int64_t offset, int64_t bytes, PagePipe& pages) override {
         return !file_.wants_debug_events() && file_.try_read_pages(offset + window_.offset, bytes, pages);
     }
+    const std::byte* try_map(int64_t offset, int64_t bytes) override {
+        return file_.wants_debug_events() ? nullptr : file_.try_map(offset + window_.offset, bytes);
+    }
     Task<int> co_pwritev(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) override {
         if (outside(offset, bytes))
             return co_refuse(-ENOSPC);

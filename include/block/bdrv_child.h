@@ -41,6 +41,7 @@ public:
     // --- requests: BlockDriverState's ---
     [[nodiscard]] Task<int> co_preadv(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags = {});
     [[nodiscard]] bool try_read_pages(int64_t offset, int64_t bytes, PagePipe& pages);
+    [[nodiscard]] const std::byte* try_map(int64_t offset, int64_t bytes);
     [[nodiscard]] Task<int> co_pwritev(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags = {});
     [[nodiscard]] Task<int> co_pwrite_zeroes(int64_t offset, int64_t bytes, RequestFlags flags = {});
     [[nodiscard]] Task<int> co_pdiscard(int64_t offset, int64_t bytes);

@@ -22,6 +22,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 namespace ashlar {
@@ -68,10 +69,13 @@ public:
     [[nodiscard]] Task<BlockStatus> co_block_status_above(int64_t offset, int64_t bytes);
 
     // --- a read, at once and without copying ---
-    // True: the bytes were added to `pages`, to be sent to a socket; what is written to them before the peer has
-    // received them shows. False: nothing was added, and the bytes are to be read by one of the other ways, which may
-    // be slower.
+    // True: the bytes are in `pages`, to be sent to a socket; what is written to them before the peer has received them
+    // shows. False: `pages` is to be reset, and the bytes are to be read by one of the other ways, which may be slower.
     [[nodiscard]] bool try_read_pages(int64_t offset, int64_t bytes, PagePipe& pages);
+    // Where the bytes are, until `pass` is given up, to which drained sections wait: before whoever holds it waits for
+    // anything. Not to be read directly, but by system calls, which say EFAULT when they are no longer there. Null:
+    // they are to be read by one of the other ways, and there is no pass.
+    [[nodiscard]] const std::byte* try_map(int64_t offset, int64_t bytes, std::optional<Gate::Pass>& pass);
 
     // --- requests, with a callback: never called before these have returned ---
     void aio_preadv(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags, Completion& completion);

@@ -215,9 +215,13 @@ public:
 
     // --- data path ---
     virtual Task<int> co_preadv(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags) = 0;
-    // Adds to `pages`, without copying, what can be had without waiting. False: nothing was added, and it is to be read
-    // in the ordinary way. `bytes` > 0 within the length. Default: never.
+    // Reads without copying what can be had without waiting. False: it is to be read in the ordinary way, and what is
+    // in `pages` to be thrown away. `bytes` > 0 within the length. Default: never.
     [[nodiscard]] virtual bool try_read_pages(int64_t offset, int64_t bytes, PagePipe& pages);
+    // Where the bytes are in memory, for a system call that takes EFAULT for an answer, made before the request is
+    // over: whoever needs them does not wait for the disk. Null: they are to be read in the ordinary way. `bytes` > 0
+    // within the length. Default: never.
+    [[nodiscard]] virtual const std::byte* try_map(int64_t offset, int64_t bytes);
     virtual Task<int> co_pwritev(int64_t offset, int64_t bytes, IoVector iov, RequestFlags flags);
     // -ENOTSUP: cannot do it better than by writing zeroes, which the generic path then does.
     virtual Task<int> co_pwrite_zeroes(int64_t offset, int64_t bytes, RequestFlags flags);

@@ -34,6 +34,7 @@ public:
 
     [[nodiscard]] RecvAwaiter recv(std::span<std::byte> buffer);      // some bytes
     [[nodiscard]] int try_recv(std::span<const iovec> iov);           // what is there by now; -EAGAIN: nothing
+    [[nodiscard]] int try_send(std::span<const iovec> iov);           // what there is room for; -EAGAIN: nothing
     [[nodiscard]] SendAwaiter send(std::span<const iovec> iov);       // some bytes; at most IOV_MAX elements
     [[nodiscard]] WaitAwaiter wait(short events);                     // POLLIN or POLLOUT: the events that came
     [[nodiscard]] Task<int> accept();                                 // a descriptor (blocking mode, close-on-exec)
@@ -58,6 +59,9 @@ private:
     IoOp* sending_ = nullptr;
     bool canceled_ = false;
 };
+
+// What there is of `iov` behind its first `bytes`; changes the element in which that begins.
+[[nodiscard]] std::span<iovec> behind(std::span<iovec> iov, size_t bytes);
 
 class Socket::Awaiter : public IoOp {
 public:

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Parts of an image that are read again and again: they are no longer copied, and nobody can tell."""
+"""Parts of an image that are read again and again: they are sent from a map of it, and nobody can tell."""
 import os
 
 from ashlar_test import KIB, MIB, check, equal, main, skip
@@ -15,19 +15,20 @@ def warm_up(client, begin=0, end=SIZE):
             client.read(at, 512)
 
 
-def test_hot_reads_are_not_copied(t):
+def test_hot_reads_use_a_map(t):
     if tuple(map(int, os.uname().release.split('.')[:2])) < (6, 5):
         skip('this kernel does not tell what is in the page cache')
     image, events = t.image('disk', MIB), t.path('events')
     image.read_bytes()  # holes, too, are then in the page cache
-    server = t.serve(image, f'--trace=enable=nbd_send_pages,file={events}')
+    server = t.serve(image, f'--trace=enable=nbd_map_read,file={events}')
     with RawNbd.connected(server.address) as client:
         client.read(0, 4096)
         equal(events.read_text(), '', 'the events of one read')
         warm_up(client, 0, MIB)
-        client.read(5000, 4096)
+        reply = client.request(CMD_READ, 5000, 4096, cookie=0x1234)
     server.stop()
-    check(f'bytes {16 + 4096}' in events.read_text(), 'a hot read is sent by way of a pipe')
+    equal(reply.data, image.read_bytes()[5000:5000 + 4096], 'what is read')
+    check('cookie 0x1234' in events.read_text(), 'a hot read is sent from a map')
 
 
 def test_many_reads_of_all_sizes_at_once(t):
@@ -104,6 +105,27 @@ def test_a_client_that_receives_late_gets_all_of_it(t):
             offset, length = left.pop(reply.cookie)
             check(reply.data == data[offset:offset + length], f'{length} bytes at {offset} are right')
     server.stop()
+
+
+def test_a_client_that_receives_late_holds_nobody_up(t):
+    image, socket = t.image('disk', MIB), str(t.path('nbd.sock'))
+    options = {'driver': 'file', 'node-name': 'f', 'filename': str(image)}
+    machine = t.machine()
+    machine.qmp.command('blockdev-add', **options)
+    machine.qmp.command('nbd-server-start', addr={'type': 'unix', 'data': {'path': socket}})
+    machine.qmp.command('block-export-add', type='nbd', id='e', node_name='f', name='d')
+    with RawNbd.connected(socket, b'd') as client:
+        warm_up(client, 0, MIB)
+        places = {number: (t.random.randrange(MIB - 20000), 20000) for number in range(1000)}
+        client.send(b''.join(request_bytes(CMD_READ, offset, length, cookie=number)
+                             for number, (offset, length) in places.items()))
+        client.socket.recv(1, 2)     # MSG_PEEK: it has begun
+        machine.qmp.command('blockdev-reopen', options=[{**options, 'read-only': True}])
+        while places:
+            reply = recv_any(client, places)
+            offset, length = places.pop(reply.cookie)
+            check(reply.data == image.read_bytes()[offset:offset + length], f'{length} bytes at {offset} are right')
+    machine.quit()
 
 
 if __name__ == '__main__':

@@ -71,6 +71,58 @@ Task<void> send_pattern(Socket& socket, std::string& data, size_t piece) {
     g_assert_cmpint(co_await socket.send_all(iov), ==, 0);
 }
 
+Task<void> try_to_send() {
+    SocketPair pair;
+    std::string data = pattern(100'000), received(data.size(), 0);
+    iovec iov[] = {{data.data(), 1000}, {data.data() + 1000, data.size() - 1000}};
+    std::span<iovec> rest = iov;
+    size_t sent = 0, got = 0;
+    while (got < data.size()) {
+        int n;
+        while (!rest.empty() && (n = pair.a.try_send(rest)) >= 0) {
+            rest = behind(rest, static_cast<size_t>(n));
+            sent += static_cast<size_t>(n);
+        }
+        g_assert_true(rest.empty() || n == -EAGAIN);
+        g_assert_cmpuint(got, <, sent);
+        int received_now = co_await pair.b.recv(std::as_writable_bytes(std::span(received)).subspan(got, 3000));
+        g_assert_cmpint(received_now, >, 0);
+        got += static_cast<size_t>(received_now);
+    }
+    g_assert_true(received == data);
+    // What is nowhere is not sent, nor is what follows it.
+    iovec nowhere[] = {{data.data(), 10}, {nullptr, 10}, {data.data(), 10}};
+    int n = pair.a.try_send(nowhere);
+    g_assert_true(n == -EFAULT || n == 10);
+    pair.b.shutdown();
+    g_assert_cmpint(pair.a.try_send(iov), ==, -EPIPE);
+    pair.a.cancel();
+    g_assert_cmpint(pair.a.try_send(iov), ==, -ECANCELED);
+}
+
+void trying_to_send_never_waits() {
+    auto context = make_context();
+    sync_wait(*context, try_to_send());
+}
+
+void what_is_behind_so_many_bytes() {
+    char data[10];
+    auto expect = [&](size_t bytes, size_t elements, size_t first, size_t length) {
+        iovec iov[] = {{data, 3}, {data + 3, 0}, {data + 3, 7}};
+        std::span<iovec> rest = behind(iov, bytes);
+        g_assert_cmpuint(rest.size(), ==, elements);
+        if (elements > 0) {
+            g_assert_true(rest[0].iov_base == data + first);
+            g_assert_cmpuint(rest[0].iov_len, ==, length);
+        }
+    };
+    expect(0, 3, 0, 3);
+    expect(2, 3, 2, 1);
+    expect(3, 1, 3, 7);
+    expect(9, 1, 9, 1);
+    expect(10, 0, 0, 0);
+}
+
 Task<void> both_ways(size_t size, size_t piece) {
     SocketPair pair;
     TaskScope scope;
@@ -560,6 +612,8 @@ int main(int argc, char** argv) {
     add("/socket/recv-exact-tells-an-end-in-the-middle-from-one-before",
         recv_exact_tells_an_end_in_the_middle_from_one_before);
     add("/socket/more-than-the-kernel-buffers-goes-both-ways", more_than_the_kernel_buffers_goes_both_ways_at_once);
+    add("/socket/trying-to-send-never-waits", trying_to_send_never_waits);
+    add("/socket/what-is-behind-so-many-bytes", what_is_behind_so_many_bytes);
     add("/socket/sending-to-a-closed-peer-gives-EPIPE", sending_to_a_closed_peer_gives_EPIPE);
     add("/socket/a-receiver-that-waits-sees-the-peer-close", a_receiver_that_waits_sees_the_peer_close);
     add("/socket/cancel-ends-both-directions-and-what-comes-later", cancel_ends_both_directions_and_what_comes_later);
