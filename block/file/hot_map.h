@@ -27,7 +27,7 @@ public:
     const std::byte* find(int64_t offset, int64_t bytes);
 
     static constexpr int64_t kWindow = 256 << 10;
-    static constexpr int64_t kHot = 16;
+    static constexpr int64_t kHot = 8;
 
 private:
     // What is known of a window, in a table that has room for those of a few gigabytes. Used as atomics, each by

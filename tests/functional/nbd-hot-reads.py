@@ -6,7 +6,7 @@ from ashlar_test import KIB, MIB, check, equal, main, skip
 from raw_nbd import CMD_READ, EIO, RawNbd, request_bytes
 
 SIZE = 5 * MIB + 512
-WINDOW, HOT = 256 * KIB, 16    # that many reads make a part of this size hot
+WINDOW, HOT = 256 * KIB, 8    # that many reads make a part of this size hot
 
 
 def warm_up(client, begin=0, end=SIZE):
