@@ -3,7 +3,8 @@
 import struct
 import time
 
-from ashlar_test import MIB, check, diag, equal, main, qemu_in_our_place, sanitized, wait_until
+import nbd_served
+from ashlar_test import MIB, check, diag, equal, main, qemu_in_our_place, sanitized
 from raw_nbd import (CMD_READ, IHAVEOPT, INFO_BLOCK_SIZE, INFO_DESCRIPTION, INFO_EXPORT, INFO_NAME, OPT_ABORT,
                      OPT_EXPORT_NAME, OPT_GO, OPT_INFO, OPT_LIST, OPT_LIST_META_CONTEXT, OPT_SET_META_CONTEXT,
                      OPT_STARTTLS, OPT_STRUCTURED_REPLY, REP_ACK, REP_ERR_INVALID, REP_ERR_TOO_BIG, REP_ERR_UNKNOWN,
@@ -13,33 +14,14 @@ from raw_nbd import (CMD_READ, IHAVEOPT, INFO_BLOCK_SIZE, INFO_DESCRIPTION, INFO
 NAME = b'disk'
 
 
-class Served:
-    """A server, and the certainty afterwards that it still serves and has forgotten everybody."""
-
+class Served(nbd_served.Served):
     def __init__(self, t, *options):
-        self.image = t.image('disk', MIB)
-        self.first = self.image.read_bytes()[:4096]
-        self.server = t.serve(self.image, '-x', NAME.decode(), '-D', 'a disk', *options)
-        self.use()
-        self.files = self.server.open_files()
+        super().__init__(t, MIB, '-D', 'a disk', *options, name=NAME)
 
     def client(self, **more):
         client = RawNbd(self.server.address)
         client.greet(**more)
         return client
-
-    def use(self):
-        with RawNbd.connected(self.server.address, NAME, structured=True) as client:
-            equal(client.read(0, 4096), self.first, 'what a good client reads')
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, *_):
-        if kind is None:
-            self.use()
-            wait_until(lambda: self.server.open_files() <= self.files, 'the server has closed every connection')
-            self.server.stop()
 
 
 def last(client, option, data=b'', **more):
@@ -85,7 +67,7 @@ def test_everything_at_once_and_byte_by_byte(t):
             client.greet(flags=None)
             while client.recv_option_reply(OPT_GO).type != REP_ACK:
                 pass
-            equal(client.recv_reply(4096).data, served.first, 'the data')
+            equal(client.recv_reply(4096).data, bytes(served.data[:4096]), 'the data')
             client.close()
 
 
@@ -204,7 +186,7 @@ def test_export_name_with_and_without_padding(t):
                 size, _ = client.unpack('>QH')
                 equal(size, MIB, 'the size')
                 equal(client.recv(padding), bytes(padding), 'the padding')
-                equal(client.read(0, 4096), served.first, 'the data')
+                equal(client.read(0, 4096), bytes(served.data[:4096]), 'the data')
         with served.client() as client:
             client.send_option(OPT_EXPORT_NAME, b'other')
             check(client.is_closed_by_server(), 'the server hangs up on an unknown name')

@@ -2,7 +2,8 @@
 """What a client may get wrong once it has an export: each request fails alone, with the error that the spec wants."""
 import threading
 
-from ashlar_test import KIB, MIB, check, diag, equal, main, qemu_in_our_place, sanitized, skip, wait_until
+import nbd_served
+from ashlar_test import KIB, MIB, check, diag, equal, main, qemu_in_our_place, sanitized, skip
 from raw_nbd import (CMD_BLOCK_STATUS, CMD_CACHE, CMD_DISC, CMD_FLUSH, CMD_READ, CMD_TRIM, CMD_WRITE, CMD_WRITE_ZEROES,
                      EINVAL, ENOSPC, EOVERFLOW, EPERM, FLAG_DF, FLAG_FUA, REQUEST_MAGIC, TRANS_READ_ONLY, Closed,
                      RawNbd, request_bytes)
@@ -11,31 +12,18 @@ SIZE = 8 * MIB
 LARGEST = 32 * MIB      # the payload that is announced as the maximum
 
 
-class Served:
-    """A server, and the certainty afterwards that the image is as expected and everybody is forgotten."""
+class Served(nbd_served.Served):
+    """Afterwards the image is as expected, too."""
 
     def __init__(self, t, *options, size=SIZE):
-        self.image = t.image('disk', size)
-        self.data = bytearray(self.image.read_bytes())
-        self.server = t.serve(self.image, *options)
-        self.use()
-        self.files = self.server.open_files()
+        super().__init__(t, size, *options)
 
     def client(self, structured=False):
         return RawNbd.connected(self.server.address, structured=structured)
 
-    def use(self):
-        with self.client(structured=True) as client:
-            equal(client.read(MIB, 4096), bytes(self.data[MIB:MIB + 4096]), 'what a good client reads')
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, *_):
+    def __exit__(self, kind, *more):
+        super().__exit__(kind, *more)
         if kind is None:
-            self.use()
-            wait_until(lambda: self.server.open_files() <= self.files, 'the server has closed every connection')
-            self.server.stop()
             equal(self.image.read_bytes() == self.data, True, 'the image is as it should be: this')
 
 

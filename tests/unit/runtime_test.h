@@ -51,6 +51,18 @@ inline Task<int> send_text(Socket& socket, std::string text) {
     co_return co_await socket.send_all(std::span(&iov, 1));
 }
 
+// Sends back what comes, until the end.
+inline Task<void> echo(Socket& socket) {
+    std::byte buffer[4096];
+    for (;;) {
+        int n = co_await socket.recv(buffer);
+        if (n <= 0)
+            break;
+        iovec iov{buffer, static_cast<size_t>(n)};
+        g_assert_cmpint(co_await socket.send_all(std::span(&iov, 1)), ==, 0);
+    }
+}
+
 // A coroutine's own random numbers, from the seed that the test prints and takes (--seed).
 inline std::minstd_rand random_numbers() {
     return std::minstd_rand(static_cast<unsigned>(g_test_rand_int_range(1, INT32_MAX)));

@@ -59,17 +59,6 @@ void timers_fire_in_order_of_their_deadlines() {
     g_assert_cmpstr(order.c_str(), ==, "123");
 }
 
-Task<void> echo(Socket& socket) {
-    std::byte buffer[64];
-    for (;;) {
-        int n = co_await socket.recv(buffer);
-        if (n <= 0)
-            break;
-        iovec iov{buffer, static_cast<size_t>(n)};
-        g_assert_cmpint(co_await socket.send_all(std::span(&iov, 1)), ==, 0);
-    }
-}
-
 Task<void> talk(Socket& client, Socket& server) {
     TaskScope scope;
     scope.spawn(echo(server));

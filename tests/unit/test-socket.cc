@@ -539,17 +539,6 @@ void cancel_ends_a_connect_that_waits_for_a_busy_listener() {
 
 // --- many at once ---
 
-Task<void> echo(Socket& socket) {
-    std::byte buffer[4096];
-    for (;;) {
-        int n = co_await socket.recv(buffer);
-        if (n <= 0)
-            break;
-        iovec iov{buffer, static_cast<size_t>(n)};
-        g_assert_cmpint(co_await socket.send_all(std::span(&iov, 1)), ==, 0);
-    }
-}
-
 Task<void> talk(AioContext& there, std::minstd_rand random, int rounds) {
     SocketPair pair;
     TaskScope scope;

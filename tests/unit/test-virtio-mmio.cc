@@ -116,6 +116,13 @@ struct Fixture {
         turn();
         return queue;
     }
+    DriverQueue& begin_with_a_request() {
+        DriverQueue& queue = begin();
+        queue.add({{kGuestData, 16}});
+        driver->kick(0);
+        turn();
+        return queue;
+    }
 };
 
 void test_an_empty_slot_has_device_id_0() {
@@ -253,10 +260,7 @@ void test_a_change_of_the_configuration_interrupts() {
 void test_a_broken_driver_has_to_reset() {
     for (bool legacy : {false, true}) {
         Fixture f(legacy);
-        DriverQueue& queue = f.begin();
-        queue.add({{kGuestData, 16}});
-        f.driver->kick(0);
-        f.turn();
+        DriverQueue& queue = f.begin_with_a_request();
         queue.set_available_index(12345);
         f.driver->set(R::kNotify, 0);
         f.turn();
@@ -299,10 +303,7 @@ void test_a_bad_layout_needs_a_reset() {
 
 void test_an_idle_device_is_reset_at_once() {
     Fixture f;
-    DriverQueue& queue = f.begin();
-    queue.add({{kGuestData, 16}});
-    f.driver->kick(0);
-    f.turn();
+    DriverQueue& queue = f.begin_with_a_request();
     f.device->finish_all();
     f.turn();
     g_assert_true(f.line.level);
@@ -318,10 +319,7 @@ void test_an_idle_device_is_reset_at_once() {
 
 void test_a_reset_waits_for_requests() {
     Fixture f;
-    DriverQueue& queue = f.begin();
-    queue.add({{kGuestData, 16}});
-    f.driver->kick(0);
-    f.turn();
+    DriverQueue& queue = f.begin_with_a_request();
     f.driver->set(R::kStatus, 0);
     f.turn();
     g_assert_cmphex(f.driver->get(R::kStatus), !=, 0);
@@ -340,10 +338,7 @@ void test_a_reset_waits_for_requests() {
 
 void test_a_driver_that_does_not_wait_for_the_reset_gets_its_device() {
     Fixture f;
-    DriverQueue& queue = f.begin();
-    queue.add({{kGuestData, 16}});
-    f.driver->kick(0);
-    f.turn();
+    DriverQueue& queue = f.begin_with_a_request();
     f.driver->set(R::kStatus, 0);
     // As drivers do: what is read is what is written again, with a bit more.
     f.driver->set(R::kStatus, f.driver->get(R::kStatus) | R::kAcknowledge);
@@ -367,10 +362,7 @@ void test_a_driver_that_does_not_wait_for_the_reset_gets_its_device() {
 
 void test_the_machine_resets_it() {
     Fixture f;
-    DriverQueue& queue = f.begin();
-    queue.add({{kGuestData, 16}});
-    f.driver->kick(0);
-    f.turn();
+    DriverQueue& queue = f.begin_with_a_request();
     TaskScope scope;
     scope.spawn(f.mmio->co_reset());
     f.turn();
@@ -383,10 +375,7 @@ void test_the_machine_resets_it() {
 
 void test_a_stopped_device_begins_nothing() {
     Fixture f;
-    DriverQueue& queue = f.begin();
-    queue.add({{kGuestData, 16}});
-    f.driver->kick(0);
-    f.turn();
+    DriverQueue& queue = f.begin_with_a_request();
     TaskScope scope;
     scope.spawn(f.device->co_stop());
     f.turn();
