@@ -171,6 +171,12 @@ static void virtio_wait(const struct virtio* device) {
         wait_for_interrupt();
 }
 
+// Sleeps until it has interrupted since `interrupts` was 0: as it does for what is used, but maybe after that was seen.
+static inline void virtio_wait_for_interrupt(const struct virtio* device) {
+    while (device->interrupts == 0)
+        wait_for_interrupt();
+}
+
 // Of on_interrupt().
 static void virtio_interrupt(struct virtio* device) {
     const uint32_t status = get(device, kInterruptStatus);
