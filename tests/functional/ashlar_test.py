@@ -158,9 +158,9 @@ class Server:
         return str(self.socket) if self.socket else ('127.0.0.1', self.port)
 
     def memory(self):
-        """The bytes of memory in use by it, and by nobody else."""
+        """The bytes of memory that it has set aside: not the program's code, its own only while nobody else runs it."""
         fields = dict(line.split(':') for line in Path(f'/proc/{self.pid}/smaps_rollup').read_text().splitlines()[1:])
-        return sum(int(fields[name].split()[0]) for name in ('Private_Clean', 'Private_Dirty')) * KIB
+        return int(fields['Anonymous'].split()[0]) * KIB
 
     def open_files(self):
         return len(os.listdir(f'/proc/{self.pid}/fd'))
